@@ -1,0 +1,86 @@
+"""Threads of one store handle: requests that go out side by side, and syncs that may wait a moment."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
+
+from bucketlog.errors import BucketlogError, NotFoundError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class RequestPool(ThreadPoolExecutor):
+    """An executor whose calls may use it too.
+
+    What one of its own threads submits runs there and then: were it to wait for a free thread while all of them wait
+    in the same way, none would go on.
+    """
+
+    def __init__(self, threads: int) -> None:
+        self._own = threading.local()
+        super().__init__(threads, thread_name_prefix="bucketlog", initializer=self._mark)
+
+    def _mark(self) -> None:
+        self._own.here = True
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Run a call in another thread, or in this one if it is the pool's."""
+        if not getattr(self._own, "here", False):
+            return super().submit(fn, *args, **kwargs)
+        future: Future[T] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except BaseException as err:  # noqa: BLE001  (an executor hands every error to whoever asks for the result)
+            future.set_exception(err)
+        return future
+
+
+class Syncer:
+    """Syncs keys within an interval. Its thread lives while there is something to sync."""
+
+    def __init__(
+        self, sync: Callable[[str], None], interval_seconds: float, failed: Callable[[BucketlogError], None]
+    ) -> None:
+        self._sync, self._interval_seconds, self._failed = sync, interval_seconds, failed
+        self._lock = threading.Lock()
+        self._closing = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._keys: set[str] = set()
+
+    def soon(self, key: str) -> None:
+        """Sync a key within the interval; `failed` is told when that does not succeed."""
+        with self._lock:
+            self._keys.add(key)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="bucketlog-sync", daemon=True)
+                self._thread.start()
+
+    def close(self) -> None:
+        """Sync at once what waits for it, and end the thread."""
+        self._closing.set()
+        with self._lock:
+            thread = self._thread
+        if thread is not None:
+            thread.join()
+
+    def _run(self) -> None:
+        while True:
+            self._closing.wait(self._interval_seconds)
+            with self._lock:
+                keys, self._keys = self._keys, set()
+                if not keys:
+                    self._thread = None
+                    return
+            for key in sorted(keys):
+                try:
+                    with suppress(NotFoundError):  # sealed, compacted and removed since: durable elsewhere
+                        self._sync(key)
+                except BucketlogError as err:
+                    self._failed(err)

@@ -1,0 +1,60 @@
+"""The clock that everything is handed, so that a test can replay time, waiting and chance."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from datetime import UTC, datetime
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """Time, waiting and chance."""
+
+    def now(self) -> datetime:
+        """Return the wall clock's time, aware UTC."""
+        ...
+
+    def elapsed_seconds(self) -> float:
+        """Return seconds since some fixed moment, counting the time that the machine was suspended."""
+        ...
+
+    def sleep(self, seconds: float) -> None:
+        """Wait."""
+        ...
+
+    def jitter(self) -> float:
+        """Return a number from [0, 1) for full-jitter backoff."""
+        ...
+
+    def write_id(self) -> str:
+        """Return 16 random hex digits that mark a commit as its writer's own."""
+        ...
+
+
+class SystemClock:
+    """The machine's own."""
+
+    def now(self) -> datetime:
+        """Return the wall clock's time, aware UTC."""
+        return datetime.now(UTC)
+
+    def elapsed_seconds(self) -> float:
+        """Return CLOCK_BOOTTIME where there is one: CLOCK_MONOTONIC stands still while a laptop sleeps."""
+        return time.clock_gettime(_ELAPSED)
+
+    def sleep(self, seconds: float) -> None:
+        """Wait."""
+        time.sleep(seconds)
+
+    def jitter(self) -> float:
+        """Return a number from [0, 1)."""
+        return random.random()
+
+    def write_id(self) -> str:
+        """Return 16 random hex digits, also different in a forked child."""
+        return os.urandom(8).hex()
+
+
+_ELAPSED = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)

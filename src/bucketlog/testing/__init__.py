@@ -1,0 +1,49 @@
+"""For tests against bucketlog: the conformance suite of backends, injected faults, and a clock that a test moves."""
+
+import pytest
+
+# Before the import below: pytest rewrites the assertions of a module only while it is being imported, and without that
+# the author of a backend would see a bare AssertionError.
+pytest.register_assert_rewrite("bucketlog.testing.backend_suite")
+
+from bucketlog.testing.backend_suite import BackendSuite  # noqa: E402  (see above)
+from bucketlog.testing.clocks import FakeClock  # noqa: E402  (see above)
+from bucketlog.testing.faults import (  # noqa: E402  (see above)
+    Call,
+    Crash,
+    CrashAfter,
+    Fail,
+    FaultyBackend,
+    HeldCall,
+    Hold,
+    LoseAnswer,
+    Page,
+    Plan,
+    PowerCutBackend,
+    PowerCutDisk,
+    SimulatedCrash,
+    Tear,
+    on,
+    with_faults,
+)
+
+__all__ = [
+    "BackendSuite",
+    "Call",
+    "Crash",
+    "CrashAfter",
+    "Fail",
+    "FakeClock",
+    "FaultyBackend",
+    "HeldCall",
+    "Hold",
+    "LoseAnswer",
+    "Page",
+    "Plan",
+    "PowerCutBackend",
+    "PowerCutDisk",
+    "SimulatedCrash",
+    "Tear",
+    "on",
+    "with_faults",
+]

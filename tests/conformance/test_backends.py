@@ -1,0 +1,86 @@
+"""Every backend that we ship passes the suite, and so does each wrapper of `bucketlog.testing` around one."""
+
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bucketlog.backend import Backend
+from bucketlog.testing import BackendSuite, PowerCutDisk, with_faults
+from bucketlog_backends.fsspec import open_fsspec
+from bucketlog_backends.local import open_local
+from bucketlog_backends.memory import open_memory
+from bucketlog_backends.s3 import open_s3
+
+from .dict_backend import DictBackend, Root
+
+
+class TestDict(BackendSuite):
+    @pytest.fixture
+    def open_backend(self) -> Callable[[], Backend]:
+        root = Root()
+        return lambda: DictBackend(root)
+
+
+class TestFaultsWithoutAPlan(BackendSuite):
+    @pytest.fixture
+    def open_backend(self) -> Callable[[], Backend]:
+        root = Root()
+        return lambda: with_faults(DictBackend(root))
+
+
+class TestDiskWithoutAPowerCut(BackendSuite):
+    @pytest.fixture
+    def open_backend(self) -> Callable[[], Backend]:
+        root = Root()
+        return PowerCutDisk(lambda: DictBackend(root)).open
+
+
+class TestMemory(BackendSuite):
+    @pytest.fixture
+    def open_backend(self) -> Callable[[], Backend]:
+        url = f"memory://{uuid.uuid4()}"
+        return lambda: open_memory(url, {}, create=True)
+
+
+class TestLocal(BackendSuite):
+    @pytest.fixture
+    def open_backend(self, tmp_path: Path) -> Callable[[], Backend]:
+        url = (tmp_path / "store").as_uri()
+        return lambda: open_local(url, {}, create=True)
+
+
+class TestS3(BackendSuite):
+    big_object_bytes = 8 * 1024 * 1024  # the server is in this process, and copies more than it should
+
+    @pytest.fixture
+    def open_backend(self, s3_url: str, s3_bucket: dict[str, object]) -> Callable[[], Backend]:
+        return lambda: open_s3(f"{s3_url}/a/root", s3_bucket, create=True)
+
+
+class TestS3fs(BackendSuite):
+    big_object_bytes = 8 * 1024 * 1024
+
+    @pytest.fixture
+    def open_backend(self, s3_url: str, s3_bucket: dict[str, object]) -> Callable[[], Backend]:
+        options = {
+            "endpoint_url": s3_bucket["endpoint_url"],
+            "key": s3_bucket["access_key_id"],
+            "secret": s3_bucket["secret_access_key"],
+        }
+        return lambda: open_fsspec(f"{s3_url}/a/root", options, create=True)
+
+
+class TestFsspecLocal(BackendSuite):
+    @pytest.fixture
+    def open_backend(self, tmp_path: Path) -> Callable[[], Backend]:
+        url = (tmp_path / "store").as_uri()
+        return lambda: open_fsspec(url, {}, create=True)
+
+
+class TestFsspecMemory(BackendSuite):
+    @pytest.fixture
+    def open_backend(self) -> Callable[[], Backend]:
+        url = f"memory://{uuid.uuid4()}"
+        return lambda: open_fsspec(url, {}, create=True)

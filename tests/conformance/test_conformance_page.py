@@ -1,0 +1,49 @@
+"""The examples of docs/conformance.md run as they stand there."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from bucketlog.errors import OutcomeUnknownError
+
+pytest_plugins = ["pytester"]
+
+PAGE = Path(__file__).parents[2] / "docs" / "conformance.md"
+OWN_BACKEND, OWN_SERVER, FAULTS = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.DOTALL | re.MULTILINE)
+WITHOUT_PLUGINS = [f"-pno:{name}" for name in ("cacheprovider", "asyncio", "anyio", "hypothesispytest", "xdist")]
+
+
+def test_backend_of_the_page_passes_the_suite(pytester):
+    path = pytester.makepyfile(OWN_BACKEND)
+
+    passed, _, failed = pytester.inline_run(*WITHOUT_PLUGINS, path).listoutcomes()
+
+    assert not failed
+    assert len(passed) > 100
+
+
+def test_class_for_a_server_runs_against_one(pytester, monkeypatch, s3_url, s3_bucket):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_bucket["endpoint_url"])
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", s3_bucket["access_key_id"])
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", s3_bucket["secret_access_key"])
+    monkeypatch.setenv("AWS_DEFAULT_REGION", s3_bucket["region"])
+    monkeypatch.setenv("BUCKET", s3_url.removeprefix("s3://"))
+    path = pytester.makepyfile(OWN_SERVER)
+
+    passed, _, failed = pytester.inline_run(*WITHOUT_PLUGINS, path, "-kput_if_absent").listoutcomes()
+
+    assert not failed
+    assert len(passed) >= 4
+
+
+def test_faults_of_the_page_are_injected():
+    found = {}
+    exec(FAULTS, found)
+    backend = found["backend"]
+    backend.put("a", b"first")
+
+    with pytest.raises(OutcomeUnknownError, match="lost"):
+        backend.put("a", b"second")
+
+    assert backend.get("a").data == b"second"
