@@ -1,0 +1,37 @@
+"""One level of a listing, folded here: servers that fold cannot also begin behind a key."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bucketlog.backend import Entry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+_LAST = "~"  # the last printable ASCII character; names are encoded without it
+
+
+def fold(pages: Callable[[str], Iterator[Sequence[Entry]]], prefix: str, start_after: str) -> Iterator[Entry]:
+    """Yield one level, skipping the rest of a folder when a page ends inside it.
+
+    Args:
+        pages: Lists the keys below the prefix that are greater than the one given, page by page.
+        prefix: Empty, or ending with `/`.
+        start_after: Only keys greater than this one count.
+    """
+    folder: str | None = None
+    while True:
+        for page in pages(start_after):
+            for entry in page:
+                name, slash, _ = entry.key[len(prefix) :].partition("/")
+                if not slash:
+                    yield entry
+                elif folder != name:
+                    folder = name
+                    yield Entry(f"{prefix}{folder}/")
+            if folder is not None and page and page[-1].key.startswith(f"{prefix}{folder}/"):
+                start_after = max(page[-1].key, f"{prefix}{folder}/{_LAST}")
+                break
+        else:
+            return
