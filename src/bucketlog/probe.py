@@ -1,0 +1,394 @@
+"""The capability probe: what a backend claims is proven on scratch keys before anything is entrusted to it.
+
+Servers and filesystems accept conditions and ignore them, some only under a race and some only in a versioned bucket;
+no documentation is a substitute for trying. The probe takes about forty requests, once per store and backend.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from bucketlog._version import __version__
+from bucketlog.backend import ABSENT, AppendBackend, VersioningBackend
+from bucketlog.errors import (
+    AccessDeniedError,
+    BackendUnavailableError,
+    BucketlogError,
+    CapabilityError,
+    ConflictError,
+    NotFoundError,
+    OutcomeUnknownError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from bucketlog.backend import Backend, Condition, Content, Version
+    from bucketlog.clock import Clock
+
+SCRATCH = ".probe/"
+RIVALS = 8
+
+EtagForm = Literal["unquoted", "quoted"]
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What one check found: `finding` is a sentence without its end."""
+
+    name: str
+    ok: bool
+    finding: str
+    claimed: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What was proven through a backend, when, and by which version of bucketlog.
+
+    Attributes:
+        backend: The backend's name.
+        version: Of bucketlog.
+        checked: When, aware UTC.
+        checks: `exclusive_create`, `compare_and_set`, `ranges`, `list`, `append`, `delete`, in this order.
+        etag_form: The form in which the server takes versions; None where the backend has no forms.
+        versioned: Whether the bucket keeps old versions; None where the backend cannot tell.
+    """
+
+    backend: str
+    version: str
+    checked: datetime
+    checks: tuple[Check, ...]
+    etag_form: EtagForm | None = None
+    versioned: bool | None = None
+
+    def check(self, name: str) -> Check:
+        """Return one check; one that was never made has failed."""
+        for one in self.checks:
+            if one.name == name:
+                return one
+        return Check(name, ok=False, finding="was not looked at", claimed=False)
+
+    def unsafe(self) -> tuple[Check, ...]:
+        """Return what forbids more than one writer: conditions that do not hold."""
+        return tuple(one for one in map(self.check, ("exclusive_create", "compare_and_set")) if not one.ok)
+
+    def unusable(self) -> tuple[Check, ...]:
+        """Return what forbids any use: a listing that is wrong, or ranges or appends that are claimed and wrong."""
+        checks = map(self.check, ("list", "ranges", "append"))
+        return tuple(one for one in checks if not one.ok and (one.claimed or one.name == "list"))
+
+    def apply(self, backend: Backend) -> None:
+        """Tell a backend what was found out about its server."""
+        if isinstance(backend, VersioningBackend):
+            if self.etag_form is not None:
+                backend.etag_form = self.etag_form
+            if self.versioned is not None:
+                backend.versioned = self.versioned
+
+    def to_json(self) -> dict[str, object]:
+        """Return what `from_json` takes."""
+        return {
+            "backend": self.backend,
+            "version": self.version,
+            "checked": f"{self.checked:%Y-%m-%dT%H:%M:%S.%fZ}",
+            "proven": {one.name: {"ok": one.ok, "claimed": one.claimed, "finding": one.finding} for one in self.checks},
+            "etag_form": self.etag_form,
+            "versioned": self.versioned,
+        }
+
+    @classmethod
+    def from_json(cls, value: object) -> Proof:
+        """Make a proof from its JSON form; members that are not known are left out.
+
+        Raises:
+            ValueError: It has not that form.
+        """
+        match value:
+            case {
+                "backend": str(backend),
+                "version": str(version),
+                "checked": str(checked),
+                "proven": dict(proven),
+                "etag_form": "unquoted" | "quoted" | None as etag_form,
+                "versioned": bool() | None as versioned,
+            }:
+                checks = tuple(_check_from_json(name, one) for name, one in proven.items())
+                when = datetime.fromisoformat(checked)
+                if when.tzinfo is not None:
+                    return cls(backend, version, when, checks, etag_form, versioned)
+        msg = "not a proof of capabilities"
+        raise ValueError(msg)
+
+
+def probe(backend: Backend, clock: Clock) -> Proof:
+    """Try out what a backend claims, on keys under `.probe/` that are removed afterwards.
+
+    A check that fails is a finding, not an error. The backend is told what was found (`Proof.apply`).
+
+    Raises:
+        BackendUnavailableError: The storage could not be reached.
+        AccessDeniedError: It refuses reading, writing or listing.
+        StorageFullError: It has no room.
+        StoreNotFoundError: There is no such bucket.
+        OutcomeUnknownError: It does not answer.
+    """
+    prober = _Prober(backend, clock.write_id())
+    with ThreadPoolExecutor(RIVALS, thread_name_prefix="bucketlog-probe") as pool:
+        try:
+            checks = prober.run(pool)
+        except BaseException:
+            with suppress(BucketlogError):  # what went wrong first says more
+                prober.clean_up()
+            raise
+    checks.append(prober.check_delete())
+    proof = Proof(backend.name, __version__, clock.now(), tuple(checks), prober.etag_form, prober.versioned)
+    proof.apply(backend)
+    return proof
+
+
+def release(version: str) -> tuple[int, ...]:
+    """Return the numbers that a version begins with, to compare it by."""
+    return tuple(int(number) for number in re.findall(r"\d+", version.partition("+")[0])[:3])
+
+
+# -- how a rival fared -------------------------------------------------------------------------------------------------
+
+
+class _Outcome(NamedTuple):
+    """`version` when the put returned one; `unclear` when neither that nor a clear refusal came."""
+
+    version: Version | None
+    unclear: BucketlogError | None = None
+
+
+class _Race(NamedTuple):
+    """What several puts under one condition led to: the winner's content, or why there is none."""
+
+    failure: str
+    nobody: bool = False
+    content: Content | None = None
+
+
+def _judge(outcomes: Sequence[_Outcome], payloads: Sequence[bytes], content: Content | None) -> _Race:
+    """Say who won a race by what the rivals were told and whose bytes are there.
+
+    An unclear answer is no claim to have won, and neither is a refusal a proof of having lost: clients send again, and
+    are then told of their own bytes.
+    """
+    winners = [number for number, outcome in enumerate(outcomes) if outcome.version is not None]
+    if len(winners) > 1:
+        return _Race(f"{len(winners)} of {len(outcomes)} rivals were told that they had won")
+    if content is None or content.data not in payloads:
+        if winners:
+            return _Race("what the winner wrote is not there")
+        return _Race("none of the rivals won", nobody=True)
+    if winners and content.data != payloads[winners[0]]:
+        return _Race("the winner's bytes were overwritten by a rival")
+    return _Race("", content=content)
+
+
+# -- the checks --------------------------------------------------------------------------------------------------------
+
+
+class _Prober:
+    """One run. Each check returns a sentence about its failure, or nothing."""
+
+    def __init__(self, backend: Backend, run_id: str) -> None:
+        self.backend = backend
+        # The two folders are those of every other probe: a directory that keeps locks or empty folders keeps two. And
+        # as "-" comes before "/", a listing that is sorted folder by folder shows itself.
+        self.first, self.second = f"{SCRATCH}a-{run_id}", f"{SCRATCH}a/{run_id}"
+        self.versions, self.growing = f"{SCRATCH}a-{run_id}.versions", f"{SCRATCH}a/{run_id}.growing"
+        self.stored: set[str] = set()
+        self.etag_form: EtagForm | None = None
+        self.versioned: bool | None = None
+
+    def run(self, pool: ThreadPoolExecutor) -> list[Check]:
+        claims = self.backend.capabilities
+        self.look_at_versioning()
+        steps: list[tuple[str, bool, Callable[[], str]]] = [
+            ("exclusive_create", claims.exclusive_create, lambda: self.exclusive_create(pool)),
+            ("compare_and_set", claims.compare_and_set, lambda: self.compare_and_set(pool)),
+            ("ranges", claims.ranges, self.ranges),
+            ("list", True, self.list),
+            ("append", claims.append, self.append),
+        ]
+        return [self._check(name, run, claimed=claimed) for name, claimed, run in steps]
+
+    def _check(self, name: str, run: Callable[[], str], *, claimed: bool) -> Check:
+        if not claimed:
+            return Check(name, ok=False, finding="is not claimed", claimed=False)
+        try:
+            failure = run()
+        except (CapabilityError, NotFoundError, ConflictError) as err:  # claimed, yet refused or gone
+            failure = str(err)
+        return Check(name, ok=not failure, finding=failure or "works")
+
+    def look_at_versioning(self) -> None:
+        if not isinstance(self.backend, VersioningBackend):
+            return
+        self.versioned = self.backend.put_version_id(self.versions, b"versions\n") is not None
+        self.backend.versioned = self.versioned  # else a version id in the answers below would be taken as an alarm
+
+    def exclusive_create(self, pool: ThreadPoolExecutor) -> str:
+        won = b""
+        for key in (self.second, self.first):
+            race = self._race(pool, key, ABSENT)
+            if race.content is None:
+                return race.failure + (_VERSIONING if self.versioned else "")
+            self.stored.add(key)
+            won = race.content.data
+        if self._put(self.first, b"again\n", ABSENT).version is not None:
+            return "a second create of the same key is accepted"
+        if self.backend.get(self.first).data != won:
+            return "a second create of the same key is refused and overwrites it nevertheless"
+        return ""
+
+    def compare_and_set(self, pool: ThreadPoolExecutor) -> str:
+        key, stale = self.first, self._content(self.first).version
+        version = self._find_form(key, stale)
+        if version is None:
+            return "the version that is there is refused as a condition"
+        if self._put(key, b"stale\n", stale).version is not None:
+            return "a version that is no longer there is accepted as a condition"
+        return self._race(pool, key, version).failure
+
+    def _find_form(self, key: str, version: Version) -> Version | None:
+        """Replace the content under its version in each form until one is taken; return the new version."""
+        forms: Sequence[EtagForm | None] = (None,)
+        if isinstance(self.backend, VersioningBackend):
+            forms = ("unquoted", "quoted")
+        for form in forms:
+            if form is not None and isinstance(self.backend, VersioningBackend):
+                self.backend.etag_form = form
+            data = f"fresh {form}\n".encode()
+            new = self._put(key, data, version)
+            found = new.version
+            if found is None and new.unclear:
+                content = self.backend.get(key)
+                found = content.version if content.data == data else None
+            if found is not None:
+                self.etag_form = form
+                return found
+        return None
+
+    def ranges(self) -> str:
+        key, data = self.first, self._content(self.first).data
+        if self.backend.get(key, 1, 4).data != data[1:4]:
+            return "a range in the middle comes back as other bytes"
+        if self.backend.get(key, len(data) - 2, len(data) + 9).data != data[-2:]:
+            return "a range over the end comes back as other bytes"
+        return ""
+
+    def list(self) -> str:
+        expected = [self.first, self.second]
+        for key in expected:
+            self._store(key)
+        everything = [entry.key for entry in self.backend.list(SCRATCH)]
+        if any(not key.startswith(SCRATCH) for key in everything):
+            return "keys outside the prefix are listed"
+        if not set(expected) <= set(everything):
+            return "a key is not listed right after it was stored"
+        if everything != sorted(set(everything)):  # also those of other probes, perhaps
+            return "keys are not listed once each, in ascending order"
+        after = {entry.key for entry in self.backend.list(SCRATCH, start_after=self.first)}
+        if self.first in after or self.second not in after:
+            return "start_after is not kept"
+        return ""
+
+    def append(self) -> str:
+        backend = self.backend
+        if not isinstance(backend, AppendBackend):
+            return "is claimed, but the methods for it are missing"
+        key = self.growing
+        with backend.lock(key.rpartition("/")[0] + "/"):
+            backend.append(key, b"one\n", expected_size=0, sync=False)
+            backend.append(key, b"two\n", expected_size=4, sync=False)
+            if not self._append_refused(backend, key, expected_size=4):
+                return "an append at a size that is no longer true is accepted"
+            if backend.get(key).data != b"one\ntwo\n":
+                return "what was appended comes back as other bytes"
+            backend.seal(key)
+            if not backend.is_sealed(key) or not self._append_refused(backend, key, expected_size=8):
+                return "a sealed object still grows"
+        return ""
+
+    def check_delete(self) -> Check:
+        """Clean up; credentials that may write but not delete are good enough for a log."""
+        try:
+            self.clean_up()
+        except AccessDeniedError:
+            finding = f"is refused: what the probe wrote stays under {SCRATCH}, and vacuum will remove nothing"
+            return Check("delete", ok=False, finding=finding)
+        return Check("delete", ok=True, finding="works")
+
+    def clean_up(self) -> None:
+        self.backend.delete([self.first, self.versions, self.second, self.growing])
+
+    # -- steps ---------------------------------------------------------------------------------------------------------
+
+    def _store(self, key: str) -> None:
+        """Store something under a key where conditions could not be tried."""
+        if key not in self.stored:
+            self.backend.put(key, b"scratch\n")
+            self.stored.add(key)
+
+    def _content(self, key: str) -> Content:
+        self._store(key)
+        return self.backend.get(key)
+
+    def _put(self, key: str, data: bytes, condition: Condition) -> _Outcome:
+        try:
+            return _Outcome(self.backend.put(key, data, if_version=condition))
+        except ConflictError:
+            return _Outcome(None)
+        except (OutcomeUnknownError, BackendUnavailableError) as err:
+            # Ceph RGW answers some losers of a race with 500, others throttle; who won is read back.
+            return _Outcome(None, err)
+
+    def _race(self, pool: ThreadPoolExecutor, key: str, condition: Condition) -> _Race:
+        """Let all rivals put at the same moment and judge; once more where all were told to come back."""
+        payloads = [f"rival {number}\n".encode() for number in range(RIVALS)]
+        race, outcomes = _Race(""), list[_Outcome]()
+        for _ in range(2):
+            outcomes = list(pool.map(partial(self._rival, key, condition, threading.Barrier(RIVALS)), payloads))
+            content: Content | None = None
+            with suppress(NotFoundError):
+                content = self.backend.get(key)
+            race = _judge(outcomes, payloads, content)
+            if not race.nobody:
+                return race
+        unclear = [outcome.unclear for outcome in outcomes if outcome.unclear is not None]
+        if len(unclear) == RIVALS:  # no rival was in the other's way: the storage takes no writes at all
+            raise unclear[0]
+        return race
+
+    def _rival(self, key: str, condition: Condition, barrier: threading.Barrier, data: bytes) -> _Outcome:
+        barrier.wait(timeout=30)
+        return self._put(key, data, condition)
+
+    def _append_refused(self, backend: AppendBackend, key: str, *, expected_size: int) -> bool:
+        try:
+            backend.append(key, b"wrong\n", expected_size=expected_size, sync=False)
+        except ConflictError:
+            return True
+        return False
+
+
+_VERSIONING = "; the bucket is versioned, and this server ignores conditions in versioned buckets"
+
+
+def _check_from_json(name: object, value: object) -> Check:
+    match name, value:
+        case str(known), {"ok": bool(ok), "claimed": bool(claimed), "finding": str(finding)}:
+            return Check(known, ok, finding, claimed)
+    msg = "not a check of a proof of capabilities"
+    raise ValueError(msg)
