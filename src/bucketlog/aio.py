@@ -1,0 +1,503 @@
+"""The async surface: the same store, whose calls wait in threads of its own instead of blocking the event loop.
+
+All decisions are those of the sync surface; only the waiting differs. A call that is cancelled goes on in its thread:
+an append may still be written, as with any call that was cut off. Iterators lose nothing when a `next` is cancelled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import itertools
+import threading
+import weakref
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from bucketlog.cursor import Cursor
+from bucketlog.event import Event
+from bucketlog.store import open as open_store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+    from types import TracebackType
+    from typing import Literal
+
+    from bucketlog.blobs import Blobs
+    from bucketlog.buffer import BufferedWriter
+    from bucketlog.checkpoints import Checkpoint, Checkpoints
+    from bucketlog.commit import Commit
+    from bucketlog.objects import Objects
+    from bucketlog.partitioning import PartitionBy
+    from bucketlog.reader import Batch, Reader
+    from bucketlog.snapshots import Snapshot, Snapshots
+    from bucketlog.store import Store
+    from bucketlog.stream import Stream
+    from bucketlog.subscriptions import Subscription
+    from bucketlog.tail import Tail
+    from bucketlog.verification import StreamStats, VerifyReport
+
+_THREADS = 64  # one for each call that waits; a tail that waits takes one too
+_EVENTS_A_HOP = 500
+
+T = TypeVar("T")
+
+
+class _Threads:
+    """Runs calls in threads of its own, which end with the store."""
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="bucketlog-async")
+
+    def start(self, call: Callable[..., T], *args: Any, **kwargs: Any) -> asyncio.Future[T]:  # noqa: ANN401
+        return asyncio.get_running_loop().run_in_executor(self._pool, functools.partial(call, *args, **kwargs))
+
+    async def run(self, call: Callable[..., T], *args: Any, **kwargs: Any) -> T:  # noqa: ANN401
+        return await self.start(call, *args, **kwargs)
+
+    async def close(self) -> None:
+        loop = asyncio.get_running_loop()
+        ended = loop.create_future()
+
+        def shut_down() -> None:
+            self._pool.shutdown()
+            loop.call_soon_threadsafe(ended.set_result, None)
+
+        # Not in the loop's own pool, which would outlive us with a thread more than it had.
+        thread = threading.Thread(target=shut_down, name="bucketlog-async-close", daemon=True)
+        thread.start()
+        await ended
+        thread.join()
+
+
+class AsyncReader(Generic[T]):
+    """An async iterator over what a `Reader` iterates; `cursor` is where to go on."""
+
+    def __init__(self, threads: _Threads, reader: Reader[T]) -> None:
+        self._threads, self._reader = threads, reader
+        self._ready: Iterator[T] = iter(())
+        self._pending: asyncio.Future[tuple[list[T], Cursor]] | None = None
+        self._positions = dict(reader.cursor)
+        self._behind = reader.cursor
+
+    @property
+    def cursor(self) -> Cursor:
+        """Where to go on: behind all that was handed out."""
+        return Cursor(self._positions)
+
+    def __aiter__(self) -> AsyncReader[T]:
+        return self
+
+    async def __anext__(self) -> T:
+        item = next(self._ready, _NOTHING)
+        if item is _NOTHING:
+            self._positions = dict(self._behind)
+            found, self._behind = await self._fetched()
+            self._ready = iter(found)
+            item = next(self._ready, _NOTHING)
+            if item is _NOTHING:
+                self._positions = dict(self._behind)
+                raise StopAsyncIteration
+        if isinstance(item, Event) and item.partition is not None and item.offset is not None:
+            self._positions[item.partition] = item.offset + 1
+        else:
+            self._positions = dict(self._behind)
+        return item  # type: ignore[return-value]  # not the marker, which was looked at above
+
+    async def _fetched(self) -> tuple[list[T], Cursor]:
+        if self._pending is None:
+            self._pending = self._threads.start(self._fetch)
+        found = await asyncio.shield(self._pending)  # cancelled or not, the next call gets it
+        self._pending = None
+        return found
+
+    def _fetch(self) -> tuple[list[T], Cursor]:
+        first = next(self._reader, _NOTHING)
+        if first is _NOTHING:
+            return [], self._reader.cursor
+        found = [first, *itertools.islice(self._reader, _EVENTS_A_HOP)] if isinstance(first, Event) else [first]
+        return found, self._reader.cursor  # type: ignore[return-value]
+
+    async def aclose(self) -> None:
+        """Stop reading; the cursor stays."""
+        if self._pending is not None:
+            await asyncio.wait([self._pending])
+        await self._threads.run(self._reader.close)
+
+    async def __aenter__(self) -> AsyncReader[T]:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+
+_NOTHING = object()
+
+
+class AsyncTail:
+    """An async iterator without end over what a `Tail` iterates; breaking off ends its waiting at once."""
+
+    def __init__(self, threads: _Threads, tail: Tail | Subscription) -> None:
+        self._threads, self._tail = threads, tail
+        self._ready: list[Event] = []
+        self._pending: asyncio.Future[list[Event]] | None = None
+        self._positions = dict(tail.cursor)
+        self._behind: Cursor | None = None
+        self._closed = False
+
+    @property
+    def cursor(self) -> Cursor:
+        """Where to go on: behind all that was handed out."""
+        return Cursor(self._positions)
+
+    def __aiter__(self) -> AsyncTail:
+        return self
+
+    async def __anext__(self) -> Event:
+        while not self._ready:
+            if self._closed:
+                raise StopAsyncIteration
+            if self._pending is None:
+                self._pending = self._threads.start(_poll_or_wait, self._tail)
+            found = await asyncio.shield(self._pending)
+            self._pending = None
+            self._ready = found[::-1]
+        event = self._ready.pop()
+        if event.partition is not None and event.offset is not None:
+            self._positions[event.partition] = event.offset + 1
+        return event
+
+    def close(self) -> None:
+        """End the tail."""
+        self._closed = True
+        self._tail.close()
+
+    async def aclose(self) -> None:
+        """End the tail, and wait for its thread to be free."""
+        self.close()
+        if self._pending is not None:
+            await asyncio.wait([self._pending])
+
+    def __del__(self) -> None:
+        self._tail.close()
+
+    async def __aenter__(self) -> AsyncTail:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+
+def _poll_or_wait(tail: Tail) -> list[Event]:
+    found = tail.poll()
+    if not found:
+        tail.wait()
+    return found
+
+
+class AsyncSubscription(AsyncTail):
+    """A durable consumer; see `bucketlog.Subscription`."""
+
+    def __init__(self, threads: _Threads, subscription: Subscription) -> None:
+        super().__init__(threads, subscription)
+        self._subscription = subscription
+
+    async def ack(self) -> Cursor:
+        """Acknowledge all events that the iterator has yielded.
+
+        Raises:
+            SubscriptionLostError: Another consumer took over.
+        """
+        return await self._threads.run(self._subscription.ack, self.cursor)
+
+
+class AsyncWriter:
+    """A buffered writer; see `bucketlog.buffer.BufferedWriter`."""
+
+    def __init__(self, threads: _Threads, writer: BufferedWriter) -> None:
+        self._threads, self._writer = threads, writer
+
+    async def append(self, events: Event | Iterable[Event]) -> None:
+        """Add to the buffer; waits while it is full."""
+        await self._threads.run(self._writer.append, events)
+
+    async def flush(self) -> None:
+        """Return when all that was appended before is durable."""
+        await self._threads.run(self._writer.flush)
+
+    async def aclose(self) -> None:
+        """Flush, and end the writer."""
+        await self._threads.run(self._writer.close)
+
+    async def __aenter__(self) -> AsyncWriter:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._threads.run(self._writer.__exit__, kind, err, trace)
+
+
+class AsyncStream:
+    """A named log; every method is that of `bucketlog.Stream`."""
+
+    def __init__(self, threads: _Threads, stream: Stream, tails: weakref.WeakSet[AsyncTail]) -> None:
+        self._threads, self._stream, self._tails = threads, stream, tails
+
+    @property
+    def name(self) -> str:
+        """The stream's name."""
+        return self._stream.name
+
+    def url(self, partition: str | None = None) -> str:
+        """Return where the stream, or one partition of it, is stored."""
+        return self._stream.url(partition)
+
+    async def partitions(self) -> list[str]:
+        """List the partitions that were written, sorted by name."""
+        return await self._threads.run(self._stream.partitions)
+
+    async def append(self, events: Event | Iterable[Event], **options: Any) -> Commit | list[Commit]:  # noqa: ANN401
+        """Append one event or a batch; see `Stream.append`."""
+        return await self._threads.run(self._stream.append, events, **options)
+
+    def writer(self, **options: Any) -> AsyncWriter:  # noqa: ANN401
+        """Return an async context manager that gathers appends; see `Stream.writer`."""
+        return AsyncWriter(self._threads, self._stream.writer(**options))
+
+    def read(self, after: Mapping[str, int] | None = None, **options: Any) -> AsyncReader[Event]:  # noqa: ANN401
+        """Iterate events; see `Stream.read`."""
+        return AsyncReader(self._threads, self._stream.read(after, **options))
+
+    def read_batches(self, after: Mapping[str, int] | None = None, **options: Any) -> AsyncReader[Batch]:  # noqa: ANN401
+        """Iterate batches; see `Stream.read_batches`."""
+        return AsyncReader(self._threads, self._stream.read_batches(after, **options))
+
+    async def recent(self, n: int, **options: Any) -> list[Event]:  # noqa: ANN401
+        """Return the newest events; see `Stream.recent`."""
+        return await self._threads.run(self._stream.recent, n, **options)
+
+    async def get(self, event_id: str) -> Event | None:
+        """Return the event with an id, or None."""
+        return await self._threads.run(self._stream.get, event_id)
+
+    def tail(self, after: Mapping[str, int] | None = None, **options: Any) -> AsyncTail:  # noqa: ANN401
+        """Iterate events without end; see `Stream.tail`."""
+        tail = AsyncTail(self._threads, self._stream.tail(after, **options))
+        self._tails.add(tail)
+        return tail
+
+    async def cursor(self) -> Cursor:
+        """Return where the stream ends now."""
+        return await self._threads.run(self._stream.cursor)
+
+    async def stats(self) -> StreamStats:
+        """Count partitions, segments, events and bytes."""
+        return await self._threads.run(self._stream.stats)
+
+    async def verify(self) -> VerifyReport:
+        """Read and check everything."""
+        return await self._threads.run(self._stream.verify)
+
+
+class AsyncCheckpoints:
+    """See `bucketlog.checkpoints.Checkpoints`."""
+
+    def __init__(self, threads: _Threads, checkpoints: Checkpoints) -> None:
+        self._run, self._of = threads.run, checkpoints
+
+    async def load(self, name: str, **options: Any) -> Checkpoint | None:  # noqa: ANN401
+        """Return a checkpoint, or None."""
+        return await self._run(self._of.load, name, **options)
+
+    async def save(self, name: str, value: object, **options: Any) -> Checkpoint:  # noqa: ANN401
+        """Replace a checkpoint by compare-and-set."""
+        return await self._run(self._of.save, name, value, **options)
+
+    async def delete(self, name: str) -> bool:
+        """Delete a checkpoint; tell whether there was one."""
+        return await self._run(self._of.delete, name)
+
+    async def list(self, prefix: str = "") -> list[str]:
+        """List names, sorted."""
+        return await self._run(self._of.list, prefix)
+
+
+class AsyncSnapshots:
+    """See `bucketlog.snapshots.Snapshots`."""
+
+    def __init__(self, threads: _Threads, snapshots: Snapshots) -> None:
+        self._run, self._of = threads.run, snapshots
+
+    async def save(self, name: str, state: object, **options: Any) -> Snapshot:  # noqa: ANN401
+        """Save a state under a name and a time."""
+        return await self._run(self._of.save, name, state, **options)
+
+    async def latest(self, name: str) -> Snapshot | None:
+        """Return the newest snapshot of a name, or None."""
+        return await self._run(self._of.latest, name)
+
+    async def load(self, name: str, at: Any) -> Snapshot:  # noqa: ANN401
+        """Return one snapshot."""
+        return await self._run(self._of.load, name, at)
+
+    async def list(self, name: str) -> list[Any]:
+        """List the snapshots of a name, oldest first."""
+        return await self._run(self._of.list, name)
+
+    async def prune(self, name: str, *, keep: int) -> Any:  # noqa: ANN401
+        """Remove all but the newest."""
+        return await self._run(self._of.prune, name, keep=keep)
+
+
+class AsyncBlobs:
+    """See `bucketlog.blobs.Blobs`."""
+
+    def __init__(self, threads: _Threads, blobs: Blobs) -> None:
+        self._run, self._of = threads.run, blobs
+
+    async def put(self, source: Any) -> Any:  # noqa: ANN401
+        """Store bytes, a file or a stream."""
+        return await self._run(self._of.put, source)
+
+    async def get(self, digest: str) -> bytes:
+        """Return a blob's bytes, checked."""
+        return await self._run(self._of.get, digest)
+
+    async def exists(self, digest: str) -> bool:
+        """Tell whether a blob is stored."""
+        return await self._run(self._of.exists, digest)
+
+    async def stat(self, digest: str) -> Any:  # noqa: ANN401
+        """Return digest and size."""
+        return await self._run(self._of.stat, digest)
+
+    async def list(self) -> list[Any]:
+        """List all blobs."""
+        return await self._run(lambda: list(self._of.list()))
+
+    async def delete(self, digest: str) -> None:
+        """Remove a blob."""
+        await self._run(self._of.delete, digest)
+
+
+class AsyncObjects:
+    """See `bucketlog.objects.Objects`."""
+
+    def __init__(self, threads: _Threads, objects: Objects) -> None:
+        self._run, self._of = threads.run, objects
+
+    async def get(self, path: str) -> bytes:
+        """Return an object's bytes."""
+        return await self._run(self._of.get, path)
+
+    async def put(self, path: str, data: bytes, *, if_absent: bool = False) -> None:
+        """Store an object, whole or not at all."""
+        await self._run(self._of.put, path, data, if_absent=if_absent)
+
+    async def list(self, prefix: str = "") -> list[str]:
+        """List paths, sorted."""
+        return await self._run(lambda: list(self._of.list(prefix)))
+
+    async def delete(self, path: str) -> None:
+        """Remove an object."""
+        await self._run(self._of.delete, path)
+
+    def url(self, path: str) -> str:
+        """Return where an object is stored."""
+        return self._of.url(path)
+
+
+class AsyncStore:
+    """A store whose methods are coroutines; every one is that of `bucketlog.EventStore`. Made by `bucketlog.aopen`."""
+
+    def __init__(self, threads: _Threads, store: Store) -> None:
+        self._threads, self._store = threads, store
+        self._tails: weakref.WeakSet[AsyncTail] = weakref.WeakSet()
+        self.checkpoints = AsyncCheckpoints(threads, store.checkpoints)
+        self.snapshots = AsyncSnapshots(threads, store.snapshots)
+        self.blobs = AsyncBlobs(threads, store.blobs)
+        self.objects = AsyncObjects(threads, store.objects)
+
+    @property
+    def url(self) -> str:
+        """Where the store is: without credentials and query."""
+        return self._store.url
+
+    @property
+    def id(self) -> str:
+        """Made with the store."""
+        return self._store.id
+
+    @property
+    def read_only(self) -> bool:
+        """Whether this handle cannot write."""
+        return self._store.read_only
+
+    def stream(self, name: str, *, partition_by: PartitionBy | None = None) -> AsyncStream:
+        """Return a stream, without any I/O."""
+        return AsyncStream(self._threads, self._store.stream(name, partition_by=partition_by), self._tails)
+
+    async def streams(self) -> list[str]:
+        """List the streams that were written, sorted by name."""
+        return await self._threads.run(self._store.streams)
+
+    async def subscribe(
+        self, stream: str, name: str, *, start: Literal["earliest", "latest"] = "earliest"
+    ) -> AsyncSubscription:
+        """Take over a durable consumer by name."""
+        held = AsyncSubscription(
+            self._threads, await self._threads.run(self._store.subscribe, stream, name, start=start)
+        )
+        self._tails.add(held)
+        return held
+
+    async def aclose(self) -> None:
+        """End all tails and threads, and close the store."""
+        for tail in list(self._tails):
+            await tail.aclose()
+        try:
+            await self._threads.run(self._store.close)
+        finally:
+            await self._threads.close()
+
+    async def __aenter__(self) -> AsyncStore:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+
+class _Opening:
+    """What `aopen` returns: to be awaited, or entered."""
+
+    def __init__(self, url: object, options: Mapping[str, Any]) -> None:
+        self._url, self._options = url, options
+        self._store: AsyncStore | None = None
+
+    async def _open(self) -> AsyncStore:
+        threads = _Threads()
+        try:
+            return AsyncStore(threads, await threads.run(open_store, self._url, **self._options))
+        except BaseException:
+            await threads.close()
+            raise
+
+    def __await__(self) -> Generator[Any, None, AsyncStore]:
+        return self._open().__await__()
+
+    async def __aenter__(self) -> AsyncStore:
+        self._store = await self._open()
+        return self._store
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._store is not None:
+            await self._store.aclose()
+
+
+def aopen(url: object, **options: Any) -> _Opening:  # noqa: ANN401
+    """Open a store for async use: `async with bucketlog.aopen(url) as store`, or `await bucketlog.aopen(url)`.
+
+    Takes what `bucketlog.open` takes and raises what it raises.
+    """
+    return _Opening(url, options)

@@ -1,0 +1,180 @@
+"""The buffered writer: many small appends, few commits."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from bucketlog.durations import to_seconds
+from bucketlog.errors import BucketlogError, UnwrittenEventsError
+from bucketlog.event import Event, check_events, encode_lines
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import timedelta
+    from types import TracebackType
+
+    from bucketlog.commit import Commit
+    from bucketlog.stream import OnDuplicate, Stream
+
+
+class BufferedWriter:
+    """Gathers events and commits them in their order, in a thread of its own.
+
+    `append` returns at once (it waits when the buffer is full) and promises nothing; `flush` and the end of the `with`
+    block return when all before them is durable. After a failed commit the writer stops: the next call raises
+    `UnwrittenEventsError` with the events that were not acknowledged, and it takes nothing more, so that a later event
+    never overtakes an earlier one.
+
+    Attributes:
+        written: How many events were acknowledged, duplicates included.
+        duplicates: How many of them were stored before.
+    """
+
+    def __init__(
+        self,
+        stream: Stream,
+        *,
+        max_events: int,
+        max_bytes: int,
+        linger: float | timedelta,
+        on_duplicate: OnDuplicate,
+    ) -> None:
+        if max_events < 1 or max_bytes < 1:
+            msg = f"max_events={max_events} and max_bytes={max_bytes} must be at least 1"
+            raise ValueError(msg)
+        self.written = 0
+        self.duplicates = 0
+        self._stream = stream
+        self._max_events, self._max_bytes = max_events, max_bytes
+        self._linger_seconds = to_seconds(linger, name="linger")
+        self._on_duplicate = on_duplicate
+        self._changed = threading.Condition()
+        self._waiting: list[Event] = []
+        self._waiting_bytes = 0
+        self._in_flight: list[Event] = []
+        self._flushing = False
+        self._closed = False
+        self._failure: BaseException | None = None
+        self._told = False
+        self._thread: threading.Thread | None = None
+
+    def append(self, events: Event | Iterable[Event]) -> None:
+        """Add an event or several to the buffer; what cannot be written is refused here.
+
+        Raises:
+            InvalidEventError: An event cannot be written; none of this call was taken.
+            UnwrittenEventsError: A commit failed; the writer has stopped.
+        """
+        batch = [events] if isinstance(events, Event) else list(events)
+        where = f"stream {self._stream.name!r}"
+        size = (
+            len(encode_lines(check_events(batch, where=where), indexes=range(len(batch)), where=where)) if batch else 0
+        )
+        with self._changed:
+            self._changed.wait_for(lambda: self._failure or self._closed or not self._is_full())
+            self._check_open()
+            self._waiting.extend(batch)
+            self._waiting_bytes += size
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="bucketlog-writer", daemon=True)
+                self._thread.start()
+            self._changed.notify_all()
+
+    def flush(self) -> None:
+        """Return when all that was appended before is durable.
+
+        Raises:
+            UnwrittenEventsError: A commit failed; the writer has stopped.
+        """
+        with self._changed:
+            if self._closed and self._failure is None:
+                return
+            self._flushing = True
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: self._failure or not (self._waiting or self._in_flight))
+            self._flushing = False
+            self._check_open()
+
+    def close(self) -> None:
+        """Flush, and end the writer's thread.
+
+        Raises:
+            UnwrittenEventsError: A commit failed and no call before has said so.
+        """
+        try:
+            if not self._told:
+                self.flush()
+        finally:
+            with self._changed:
+                self._closed = True
+                self._changed.notify_all()
+            if self._thread is not None:
+                self._thread.join()
+
+    def __enter__(self) -> BufferedWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if err is None:
+            self.close()
+            return
+        # What was appended before the caller's own error is written all the same; its error is the one to be seen.
+        try:
+            self.close()
+        except BucketlogError as failure:
+            if err is not failure:
+                err.add_note(f"besides, {failure}")
+
+    def _is_full(self) -> bool:
+        return len(self._waiting) >= 2 * self._max_events or self._waiting_bytes >= 2 * self._max_bytes
+
+    def _is_due(self) -> bool:
+        return len(self._waiting) >= self._max_events or self._waiting_bytes >= self._max_bytes
+
+    def _check_open(self) -> None:
+        if self._failure is not None:
+            self._told = True
+            left = [*self._in_flight, *self._waiting]
+            msg = (
+                f"write to {self._stream!r}: a commit failed, and the writer stopped with {len(left)} events not "
+                f"acknowledged, which this error holds: {self._failure}"
+            )
+            raise UnwrittenEventsError(msg, events=left) from self._failure
+        if self._closed:
+            msg = f"write to {self._stream!r}: the writer was closed"
+            raise ValueError(msg)
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting or self._closed)
+                if not self._waiting:
+                    return
+                self._changed.wait_for(
+                    lambda: self._is_due() or self._flushing or self._closed, timeout=self._linger_seconds
+                )
+                self._in_flight, self._waiting = self._waiting, []
+                self._waiting_bytes = 0
+                self._changed.notify_all()
+            try:
+                done = self._stream.append(self._in_flight, on_duplicate=self._on_duplicate)
+            except BaseException as err:  # noqa: BLE001  (raised again, with the events, where somebody listens)
+                with self._changed:
+                    self._in_flight = _not_in(self._in_flight, getattr(err, "commits", ()))
+                    self._failure = err
+                    self._changed.notify_all()
+                return
+            commits = done if isinstance(done, list) else [done]
+            with self._changed:
+                self.written += len(self._in_flight)
+                self.duplicates += sum(len(one.duplicates) for one in commits)
+                self._in_flight = []
+                self._changed.notify_all()
+
+
+def _not_in(events: list[Event], commits: Iterable[Commit]) -> list[Event]:
+    made = {index for one in commits for index in one.indexes}
+    return [event for index, event in enumerate(events) if index not in made]

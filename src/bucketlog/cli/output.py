@@ -1,0 +1,106 @@
+"""Printing: events as lines, records as tables or JSON; data to stdout, talk to stderr."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import shutil
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+
+import msgspec
+import typer
+
+from bucketlog import Event
+
+_encoder = msgspec.json.Encoder()
+
+
+def say(text: str) -> None:
+    """Print one line of talk to stderr."""
+    with contextlib.suppress(BrokenPipeError):
+        print(_one_line(text), file=sys.stderr, flush=True)  # noqa: T201  (what a command line is for)
+
+
+def print_text(text: str) -> None:
+    """Print text and a newline to stdout."""
+    print(text)  # noqa: T201
+
+
+def print_json(record: Mapping[str, object]) -> None:
+    """Print one object on one line of stdout."""
+    _write(_encoder.encode(record) + b"\n")
+
+
+def print_events(events: Sequence[Event], *, as_json: bool) -> None:
+    """Print events to stdout, one a line: all of them as JSON, or what a person wants to see of them."""
+    if as_json:
+        _write(_encoder.encode_lines(events))
+    else:
+        sys.stdout.write("".join(f"{event_line(event)}\n" for event in events))
+
+
+def print_table(titles: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print aligned columns, numbers to the right; nothing is cut or wrapped, so that `awk` can use it too."""
+    kept = [[_cell(value) for value in row] for row in rows]
+    numbers = [all(_is_number(row[place]) for row in kept) for place in range(len(titles))]
+    widths = [max(len(title), *(len(row[place]) for row in kept)) for place, title in enumerate(titles)]
+    for number, row in enumerate([titles, *kept]):
+        cells = [
+            cell.rjust(width) if right else cell.ljust(width)
+            for cell, width, right in zip(row, widths, numbers, strict=True)
+        ]
+        line = "  ".join(cells).rstrip()
+        print_text(typer.style(line, bold=True) if not number and _is_terminal() else line)
+
+
+def event_line(event: Event) -> str:
+    """Return what a person wants to see of an event, on one line; on a terminal in colours, cut at its width."""
+    data = "" if event.data is None else _encoder.encode(event.data).decode()
+    tags = " ".join(f"#{_one_line(tag)}" for tag in event.tags)
+    parts: list[tuple[str, Mapping[str, object]]] = [
+        (event.time.isoformat().replace("+00:00", "Z"), {"dim": True}),
+        (f"{_one_line(event.partition or '')}/{event.offset}", {"dim": True}),
+        (_one_line(event.type), {"fg": "cyan", "bold": True}),
+        (_one_line(event.subject or ""), {"fg": "yellow"}),
+        (tags, {"fg": "green"}),
+        (_one_line(data), {}),
+    ]
+    shown = [part for part in parts if part[0]]
+    if not _is_terminal():
+        return " ".join(text for text, _ in shown)
+    left = shutil.get_terminal_size().columns
+    pieces = []
+    for text, style in shown:
+        if left <= 0:
+            break
+        cut = text if len(text) <= left else text[: left - 1] + "…"
+        pieces.append(typer.style(cut, **style))  # type: ignore[arg-type]  # its keywords differ in type
+        left -= len(text) + 1
+    return " ".join(pieces)
+
+
+@functools.cache
+def _is_terminal() -> bool:
+    return sys.stdout.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
+
+
+def _write(data: bytes) -> None:
+    sys.stdout.flush()  # text that was printed before comes first
+    sys.stdout.buffer.write(data)
+
+
+def _cell(value: object) -> str:
+    return f"{value:,}" if isinstance(value, int) else _one_line("" if value is None else str(value))
+
+
+def _is_number(cell: str) -> bool:
+    return cell.replace(",", "").isdigit()
+
+
+def _one_line(text: str) -> str:
+    """Escape what would break the line, or what a terminal would obey."""
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)

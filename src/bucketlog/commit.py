@@ -1,0 +1,563 @@
+"""The commit protocol: who gets the next offset, what is a duplicate, and when an append may be acknowledged.
+
+Appends that arrive while a commit is in flight go out together as the next one (group commit). Where segments grow, a
+commit is an append to the newest one under the partition's lock; elsewhere it is one put of the next name if absent.
+`decide` is pure; the two ways of committing around it are as thin as they can be.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from collections import deque
+from typing import TYPE_CHECKING, NamedTuple
+
+from bucketlog import segments as seg
+from bucketlog.backend import ABSENT
+from bucketlog.conditional import put_and_settle
+from bucketlog.errors import (
+    BucketlogError,
+    ConflictError,
+    DuplicateEventError,
+    InvalidEventError,
+    NotFoundError,
+    OffsetConflictError,
+    OutcomeUnknownError,
+)
+from bucketlog.event import decode_ids
+from bucketlog.partition import Age, PartitionReader
+from bucketlog.root import SYNC_INTERVAL_SECONDS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from bucketlog.backend import AppendBackend, Content
+    from bucketlog.root import Root
+    from bucketlog.segments import Segment
+
+_log = logging.getLogger("bucketlog")
+
+
+class Commit(NamedTuple):
+    """What an append did in one partition.
+
+    `offsets` has one offset for each event asked for, in order: that of the stored event for a duplicate. `duplicates`
+    and `indexes` are indexes into the caller's batch: of the duplicates, and of all the events of this partition.
+    `first_offset` and `next_offset` enclose what was written; they are equal when nothing was.
+    """
+
+    partition: str
+    first_offset: int
+    next_offset: int
+    offsets: tuple[int, ...] = ()
+    duplicates: tuple[int, ...] = ()
+    indexes: tuple[int, ...] = ()
+
+
+class Request:
+    """One caller's append to one partition, and what became of it."""
+
+    __slots__ = ("commit", "done", "error", "expected_offset", "ids", "indexes", "lines", "on_duplicate")
+
+    def __init__(
+        self, lines: bytes, ids: list[str], indexes: Sequence[int], *, expected_offset: int | None, on_duplicate: str
+    ) -> None:
+        self.lines = lines
+        self.ids = ids
+        self.indexes = indexes
+        self.expected_offset = expected_offset
+        self.on_duplicate = on_duplicate
+        self.done: threading.Event | None = None
+        self.commit: Commit | None = None
+        self.error: BaseException | None = None
+
+
+class Decision(NamedTuple):
+    """What a group would write at an offset. `commits` and `errors` are by the request's place in the group."""
+
+    lines: list[bytes]
+    ids: list[str]
+    commits: dict[int, Commit]
+    errors: dict[int, BucketlogError]
+
+
+def decide(
+    group: Sequence[Request], next_offset: int, find: Callable[[str], int | None], *, partition: str, where: str
+) -> Decision:
+    """Decide, in order, what each request of a group gets when the group is written at `next_offset`.
+
+    Args:
+        group: The requests.
+        next_offset: The partition's.
+        find: The offset of a stored id, or None.
+        partition: Its name.
+        where: Store, stream and partition, for messages.
+    """
+    decision = Decision([], [], {}, {})
+    new: dict[str, int] = {}
+    here = next_offset
+    for place, request in enumerate(group):
+        if request.expected_offset is not None and request.expected_offset != here:
+            decision.errors[place] = OffsetConflictError(
+                f"append to {where}: expected offset {request.expected_offset}, the next is {here}; "
+                f"read from {request.expected_offset} and decide again",
+                partition=partition,
+                expected_offset=request.expected_offset,
+                next_offset=here,
+            )
+            continue
+        ids = request.ids
+        if len(ids) == 1:
+            fresh = find(ids[0]) is None and ids[0] not in new
+        else:
+            fresh = len(set(ids)) == len(ids) and new.keys().isdisjoint(ids) and not any(map(_is_known, map(find, ids)))
+        end = here + len(ids)
+        if fresh:
+            if ids:
+                decision.lines.append(request.lines)
+            decision.ids.extend(ids)
+            if len(group) > 1:
+                new.update(zip(ids, range(here, end), strict=True))
+            decision.commits[place] = Commit(
+                partition, here, end, (here,) if len(ids) == 1 else tuple(range(here, end)), (), tuple(request.indexes)
+            )
+            here = end
+            continue
+        outcome = _decide_duplicates(request, here, find, new, partition=partition, where=where)
+        if isinstance(outcome, BucketlogError):
+            decision.errors[place] = outcome
+            continue
+        lines, written, commit = outcome
+        if lines:
+            decision.lines.append(lines)
+        decision.ids.extend(written)
+        new.update(zip(written, range(here, commit.next_offset), strict=True))
+        decision.commits[place] = commit
+        here = commit.next_offset
+    return decision
+
+
+def _is_known(offset: int | None) -> bool:
+    return offset is not None
+
+
+def _decide_duplicates(
+    request: Request,
+    next_offset: int,
+    find: Callable[[str], int | None],
+    new: dict[str, int],
+    *,
+    partition: str,
+    where: str,
+) -> tuple[bytes, list[str], Commit] | DuplicateEventError:
+    """Return the lines to write, their ids and the commit of a request that repeats ids."""
+    seen: dict[str, int] = {}
+    offsets: list[int] = []
+    duplicates: list[int] = []
+    kept: list[tuple[bytes, str]] = []
+    for line, (event_id, index) in zip(
+        request.lines.splitlines(keepends=True), zip(request.ids, request.indexes, strict=True), strict=True
+    ):
+        offset = seen.get(event_id)
+        if offset is None:
+            offset = new.get(event_id)
+        if offset is None:
+            offset = find(event_id)
+        if offset is None:
+            offset = next_offset + len(kept)
+            seen[event_id] = offset
+            kept.append((line, event_id))
+        elif request.on_duplicate == "raise":
+            return DuplicateEventError(
+                f"append to {where}: event {index} has the id {event_id!r}, which is stored at offset {offset}; "
+                "nothing was written",
+                event_id=event_id,
+                index=index,
+                partition=partition,
+                offset=offset,
+            )
+        else:
+            duplicates.append(index)
+        offsets.append(offset)
+    commit = Commit(
+        partition,
+        next_offset,
+        next_offset + len(kept),
+        tuple(offsets),
+        tuple(duplicates),
+        tuple(request.indexes),
+    )
+    return b"".join(line for line, _ in kept), [event_id for _, event_id in kept], commit
+
+
+class PartitionWriter:
+    """Appends to one partition for all the threads of a store handle."""
+
+    def __init__(
+        self,
+        root: Root,
+        folder: str,
+        partition: str,
+        *,
+        grace_seconds: float,
+        where: str,
+        days: dict[str, str] | None = None,
+    ) -> None:
+        self.root, self.folder, self.partition, self.where = root, folder, partition, where
+        self._grace_seconds = grace_seconds
+        self._days = days  # in a stream by day: where every id is stored
+        self._mutex = threading.Lock()  # guards the two below
+        self._queue: deque[Request] = deque()
+        self._leading = False
+        self._lead = threading.RLock()  # held by whoever reads or changes what follows
+        self._reader = PartitionReader(root, folder, partition, grace_seconds=grace_seconds, where=where)
+        self._ids: dict[str, int] = {}
+        self._loaded = False
+        self._synced_at = float("-inf")
+        self._synced = False  # whether all before the end is known to be durable
+        self._basis = (0, Age(root))  # the head as of the last listing or own acknowledged commit, and since when
+
+    # -- the callers' side ---------------------------------------------------------------------------------------------
+
+    def append(self, request: Request) -> Commit:
+        """Commit a request, alone or in a group; return when it is durable.
+
+        Raises:
+            OffsetConflictError: Another offset is the next one.
+            DuplicateEventError: An id is stored already.
+            OutcomeUnknownError: It may have been written, or still be.
+            BackendUnavailableError: Nothing was written.
+        """
+        with self._mutex:
+            if self._leading:
+                request.done = threading.Event()
+            else:
+                self._leading = True
+            self._queue.append(request)
+        if request.done is not None:
+            try:
+                request.done.wait()
+            except BaseException:  # Ctrl-C: leave the queue in order, for the others
+                self._withdraw(request)
+                raise
+        if request.commit is None and request.error is None:
+            self._lead_group()
+        if request.error is not None:
+            raise request.error
+        assert request.commit is not None  # the leader settles every request of its group
+        return request.commit
+
+    def _withdraw(self, request: Request) -> None:
+        with self._mutex:
+            leads = request.done is not None and request.done.is_set()
+            if not leads:
+                with contextlib.suppress(ValueError):  # already on its way
+                    self._queue.remove(request)
+        if leads and request.commit is None and request.error is None:
+            self._lead_group()
+
+    def check(self, request: Request) -> None:
+        """Raise what `append` would raise now because of offsets or ids, and write nothing.
+
+        Raises:
+            OffsetConflictError: Another offset is the next one.
+            DuplicateEventError: An id is stored already.
+        """
+        with self._lead:
+            self._load()
+            if request.expected_offset is not None or any(map(self._ids.__contains__, request.ids)):
+                self._catch_up()
+            decision = decide([request], self._reader.offset, self._ids.get, partition=self.partition, where=self.where)
+        for error in decision.errors.values():
+            raise error
+
+    def knows(self, name: str, size: int) -> bool:
+        """Tell whether all is known of a partition whose newest segment has this name and size."""
+        with self._lead:
+            newest = seg.parse_segment(self.folder, name, size)
+            if not self._loaded or newest is None:
+                return False
+            if self.root.appender is None:
+                return newest.first < self._reader.offset
+            return (newest.key, size) == (self._reader.key, self._reader.byte)
+
+    def refresh(self) -> None:
+        """Learn of all that was committed by others."""
+        with self._lead:
+            self._catch_up()
+            self._loaded = True
+
+    # -- the leader's side ---------------------------------------------------------------------------------------------
+
+    def _lead_group(self) -> None:
+        """Take what waits, commit it, and let the first of those who came meanwhile lead the next group."""
+        with self._mutex:
+            group = [self._queue.popleft()]
+            size = len(group[0].lines)
+            while self._queue and size + len(self._queue[0].lines) <= seg.COMMIT_BYTES_MAX - seg.TRAILER_BYTES:
+                size += len(self._queue[0].lines)
+                group.append(self._queue.popleft())
+        try:
+            with self._lead:
+                self._commit_group(group)
+        except BaseException as err:  # noqa: BLE001  (each caller of the group gets it, the leader too)
+            # What was written is not known for sure: list anew before the next one.
+            self._reader.key, self._loaded = "", False
+            for request in group:
+                if request.commit is None and request.error is None:
+                    request.error = err if request is group[0] else _copied(err)
+        finally:
+            with self._mutex:
+                if self._queue:
+                    following = self._queue[0].done
+                else:
+                    following, self._leading = None, False
+            if following is not None:
+                following.set()
+            for request in group[1:]:
+                if request.done is not None:
+                    request.done.set()
+
+    def _commit_group(self, group: list[Request]) -> None:
+        self._load()
+        if self.root.appender is not None:
+            self._commit_by_append(group, self.root.appender)
+        else:
+            self._commit_by_put(group)
+
+    def _decide(self, group: list[Request]) -> Decision:
+        return decide(group, self._reader.offset, self._ids.get, partition=self.partition, where=self.where)
+
+    def _settle(self, group: list[Request], decision: Decision) -> None:
+        """Tell every request of a group what became of it."""
+        first = self._reader.offset
+        self._learn(decision.ids, first)
+        self._reader.offset = first + len(decision.ids)
+        for place, request in enumerate(group):
+            request.commit, request.error = decision.commits.get(place), decision.errors.get(place)
+
+    def _learn(self, ids: list[str], first: int) -> None:
+        if len(ids) == 1:
+            self._ids[ids[0]] = first
+        else:
+            self._ids.update(zip(ids, range(first, first + len(ids)), strict=True))
+        if self._days is not None:
+            self._days.update(dict.fromkeys(ids, self.partition))
+
+    # -- knowing what is there -----------------------------------------------------------------------------------------
+
+    def _load(self) -> None:
+        if not self._loaded:
+            self._catch_up()
+            self._loaded = True
+
+    def _catch_up(self) -> None:
+        """Learn of all that was committed by others."""
+        reader = self._reader
+        if self.root.appender is None and reader.key:
+            reader.key = ""  # where commits are puts, a writer's basis is a listing, not another's segment that it read
+        age = Age(self.root)
+        read = False
+        for region in reader.regions():
+            read = True
+            self._learn(decode_ids(memoryview(region.data)[: region.end]), region.first)
+        self._basis = (reader.offset, age)
+        if read:
+            self._synced = True  # reading a growing segment makes it durable first
+
+    # -- segments that grow --------------------------------------------------------------------------------------------
+
+    def _commit_by_append(self, group: list[Request], appender: AppendBackend) -> None:
+        decision = self._decide(group)
+        if decision.lines and self._fits(decision):
+            try:
+                self._append(decision, appender)
+            except ConflictError:
+                pass  # another writer was here; look again under the lock
+            else:
+                self._settle(group, decision)
+                return
+        elif not decision.lines and not decision.errors and not any(one.expected_offset is not None for one in group):
+            self._settle(group, decision)  # nothing but duplicates: they are stored, whatever else came since
+            return
+        with appender.lock(self.folder):
+            self._catch_up()
+            self._repair(appender)
+            decision = self._decide(group)
+            if decision.lines:
+                if not self._fits(decision):
+                    self._roll(appender)
+                self._append_or_move_on(decision, appender)
+        self._settle(group, decision)
+
+    def _fits(self, decision: Decision) -> bool:
+        size = self._reader.byte
+        return not size or size + sum(map(len, decision.lines)) + seg.TRAILER_BYTES <= seg.SEGMENT_BYTES_MAX
+
+    def _append(self, decision: Decision, appender: AppendBackend) -> None:
+        """Append a group's commit where the partition is believed to end.
+
+        Raises:
+            ConflictError: It ends elsewhere.
+            OutcomeUnknownError: The sync failed.
+        """
+        reader = self._reader
+        root = self.root
+        sync = root.sync == "always"
+        if sync and not self._synced and reader.byte:
+            appender.sync(reader.key)
+            self._synced = True
+        elif root.sync == "interval":
+            sync = root.clock.elapsed_seconds() - self._synced_at >= SYNC_INTERVAL_SECONDS
+        lines = decision.lines[0] if len(decision.lines) == 1 else b"".join(decision.lines)
+        flags = seg.ALL_BEFORE_SYNCED if self._synced or not reader.byte else 0
+        data = seg.seal_commit(lines, events=len(decision.ids), flags=flags, write_id=root.clock.write_id())
+        appender.append(reader.key, data, expected_size=reader.byte, sync=sync)
+        reader.byte += len(data)
+        self._synced = sync
+        if root.sync == "interval":
+            if sync:
+                self._synced_at = root.clock.elapsed_seconds()
+            else:
+                root.sync_soon(reader.key)
+
+    def _append_or_move_on(self, decision: Decision, appender: AppendBackend) -> None:
+        """Append under the lock; where the storage fails to sync, trust that segment no further and take a new one."""
+        reader = self._reader
+        try:
+            self._append(decision, appender)
+        except OutcomeUnknownError:
+            # After a failed sync the page cache may show what the disk does not have, and the next sync succeed.
+            appender.cut(reader.key, reader.byte, aside=None)
+            if reader.byte:
+                self._roll(appender)
+            else:
+                appender.delete([reader.key])
+            self._append(decision, appender)
+
+    def _roll(self, appender: AppendBackend) -> None:
+        """Close the newest segment and stand in front of the next one."""
+        appender.seal(self._reader.key)
+        self._reader.key, self._reader.byte = self.folder + seg.segment_name(self._reader.offset), 0
+        self._synced = True
+
+    def _repair(self, appender: AppendBackend) -> None:
+        """Move aside what a writer that died left behind the last whole commit. Held: the lock."""
+        reader = self._reader
+        try:
+            torn = appender.get(reader.key, reader.byte, reader.byte + 1).data
+        except NotFoundError:
+            return
+        if torn:
+            name = reader.key.removeprefix(self.folder)
+            stamp = self.root.clock.now().strftime("%Y%m%dT%H%M%S.%fZ")
+            appender.cut(reader.key, reader.byte, aside=f"{self.folder}.torn-{stamp}-{name}")
+            _log.warning("%s: moved the torn end of %s aside, as .torn-%s-%s", self.where, name, stamp, name)
+
+    # -- one put a commit ----------------------------------------------------------------------------------------------
+
+    def _commit_by_put(self, group: list[Request]) -> None:
+        while True:
+            decision = self._decide(group)
+            if not decision.lines:
+                if decision.errors or any(one.expected_offset is not None for one in group):
+                    self._catch_up()
+                    decision = self._decide(group)
+                if not decision.lines:
+                    self._settle(group, decision)
+                    return
+            offset = self._reader.offset
+            write_id = self.root.clock.write_id()
+            data = seg.seal_commit(
+                b"".join(decision.lines), events=len(decision.ids), flags=seg.ALL_BEFORE_SYNCED, write_id=write_id
+            )
+            if self._put(self.folder + seg.segment_name(offset), data, write_id) and self._is_current(offset, write_id):
+                self._basis = (offset + len(decision.ids), Age(self.root))
+                self._reader.key = self.folder + seg.segment_name(offset + len(decision.ids))
+                self._settle(group, decision)
+                return
+            self._catch_up()
+
+    def _put(self, key: str, data: bytes, write_id: str) -> bool:
+        """Put a commit under a name if it is free; tell whether the name is ours.
+
+        Raises:
+            OutcomeUnknownError: No certainty within the budget; it may still land.
+            BackendUnavailableError: No attempt has left this machine.
+        """
+
+        def is_ours(found: Content | None, *, unclear: bool) -> bool:  # noqa: ARG001  (whose the name is, is certain)
+            trailer = seg.read_trailer(found.data) if found else None
+            return trailer is not None and trailer[2] == write_id
+
+        doing = f"append to {self.where} (write id {write_id})"
+        try:
+            return put_and_settle(self.root, key, data, if_version=ABSENT, judge=is_ours, doing=doing)
+        except OutcomeUnknownError as err:
+            err.write_id = write_id
+            raise
+
+    def _is_current(self, offset: int, write_id: str) -> bool:
+        """Tell whether a name that we won still counted when we won it, or was claimed a second time by a late writer.
+
+        Raises:
+            OutcomeUnknownError: It lies before the start of the log now.
+        """
+        basis, age = self._basis
+        if age.seconds() < self._grace_seconds / 2:
+            return True
+        fresh = PartitionReader(
+            self.root, self.folder, self.partition, grace_seconds=self._grace_seconds, where=self.where
+        )
+        listed = fresh.list_segments()
+        if fresh.bounds.floor <= basis:
+            return True
+        if offset < fresh.bounds.start:
+            msg = (
+                f"append to {self.where}: offset {offset} lies before the start of the log, which was moved to "
+                f"{fresh.bounds.start} meanwhile; look for the events (write id {write_id}) before trying again"
+            )
+            raise OutcomeUnknownError(msg, write_id=write_id, key=self.folder + seg.segment_name(offset))
+        return any(_holds(fresh, one, offset, write_id) for one in listed if one.first <= offset)
+
+
+def _holds(reader: PartitionReader, segment: Segment, offset: int, write_id: str) -> bool:
+    """Tell whether a compacted segment holds the commit with a write id at an offset."""
+    if segment.next is None or segment.next <= offset:
+        return False
+    reader.seek(offset)
+    for region in reader.regions():
+        here = region.first
+        for span in region.spans:
+            if here == offset:
+                return span.write_id == write_id
+            here += span.events
+        if here > offset:
+            return False
+    return False
+
+
+def _copied(err: BaseException) -> BaseException:
+    """Return an exception for another thread; raised twice, one traceback would hold both."""
+    if not isinstance(err, Exception):
+        return OutcomeUnknownError("append: the thread that was committing this group was interrupted")
+    copied = type(err).__new__(type(err), *err.args)
+    copied.args = err.args
+    copied.__dict__.update(err.__dict__)
+    copied.__cause__ = err
+    return copied
+
+
+def check_size(lines: bytes, *, where: str) -> None:
+    """Refuse a batch that does not fit one commit.
+
+    Raises:
+        InvalidEventError: See above.
+    """
+    if (size := len(lines) + seg.TRAILER_BYTES) > seg.COMMIT_BYTES_MAX:
+        msg = (
+            f"append to {where}: the batch takes {size} bytes, at most {seg.COMMIT_BYTES_MAX} fit one commit; "
+            "append it in parts, or with stream.writer()"
+        )
+        raise InvalidEventError(msg, field="batch")

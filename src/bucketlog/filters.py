@@ -1,0 +1,162 @@
+"""Filters: which events a reader wants, tested on bytes first and on decoded events last."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+from bucketlog.event import decode_events
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+    from datetime import datetime
+
+    from bucketlog.event import Event
+
+_RARE = 8  # below one match in so many lines, cutting the lines out beats decoding all
+
+
+class Filter(NamedTuple):
+    """Lists are or-ed inside and and-ed between; `since <= time < until`. A None does not filter."""
+
+    types: frozenset[str] | None = None
+    subjects: frozenset[str] | None = None
+    sources: frozenset[str] | None = None
+    tags: frozenset[str] | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    ids: frozenset[str] | None = None
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        types: Collection[str] | None = None,
+        subjects: Collection[str] | None = None,
+        sources: Collection[str] | None = None,
+        tags: Collection[str] | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> Filter:
+        """Check the arguments of a read.
+
+        Raises:
+            ValueError: A time is naive.
+            TypeError: A text was given where a list of texts belongs.
+        """
+        for name, bound in (("since", since), ("until", until)):
+            if bound is not None and bound.utcoffset() is None:
+                msg = f"{name} is a naive time, {bound.isoformat()}; give it a time zone, such as datetime.UTC"
+                raise ValueError(msg)
+        return cls(
+            types=_frozen("types", types),
+            subjects=_frozen("subjects", subjects),
+            sources=_frozen("sources", sources),
+            tags=_frozen("tags", tags),
+            since=since,
+            until=until,
+        )
+
+    def is_open(self) -> bool:
+        """Tell whether everything passes."""
+        return self == _EVERYTHING
+
+    def passes(self, event: Event) -> bool:
+        """Tell whether an event is wanted."""
+        return (
+            (self.types is None or event.type in self.types)
+            and (self.subjects is None or event.subject in self.subjects)
+            and (self.sources is None or event.source in self.sources)
+            and (self.tags is None or not self.tags.isdisjoint(event.tags))
+            and (self.since is None or event.time >= self.since)
+            and (self.until is None or event.time < self.until)
+            and (self.ids is None or event.id in self.ids)
+        )
+
+    def needles(self) -> re.Pattern[bytes] | None:
+        """Return a pattern that every line with a wanted event holds somewhere, or None.
+
+        Writers put text into lines in its shortest form (docs/format.md), so its encoding can be looked for.
+        """
+        # One list is enough to skip most lines; the one named first is the one that tends to be rarest.
+        for wanted in (self.ids, self.subjects, self.tags, self.types, self.sources):
+            if wanted is not None:
+                return re.compile(
+                    b"|".join(re.escape(msgspec.json.encode(text)) for text in sorted(wanted)) or rb"(?!)"
+                )
+        return None
+
+
+_EVERYTHING = Filter()
+
+
+def _frozen(name: str, given: Collection[str] | None) -> frozenset[str] | None:
+    if isinstance(given, str):
+        msg = f"{name} takes a list of texts, got the text {given!r}; write [{given!r}]"
+        raise TypeError(msg)
+    return None if given is None else frozenset(given)
+
+
+def select(
+    data: bytes,
+    start: int,
+    end: int,
+    *,
+    offsets: range,
+    partition: str,
+    wanted: Filter,
+    needles: re.Pattern[bytes] | None,
+    eager: bool,
+) -> list[Event]:
+    """Decode the wanted events of the whole lines that stand in `data[start:end]`.
+
+    Args:
+        data: The bytes.
+        start: Where the first line begins.
+        end: Where the last one ends.
+        offsets: One for each line.
+        partition: Where they stand.
+        wanted: The filter.
+        needles: `wanted.needles()`, made once.
+        eager: Decode `data` of all of them at once.
+
+    Raises:
+        ValueError: A line is not an event, or there is another number of them.
+    """
+    if needles is not None:
+        cut = _cut_out(data, start, end, needles, most=len(offsets) // _RARE)
+        if cut is not None:
+            lines, places = cut
+            found = decode_events(lines, partition, [offsets[place] for place in places], eager=eager) if places else []
+            return [event for event in found if wanted.passes(event)]
+    everything = wanted.is_open()
+    found = decode_events(memoryview(data)[start:end], partition, offsets, eager=eager and everything)
+    if len(found) != len(offsets):
+        msg = f"{len(found)} lines where {len(offsets)} should be"
+        raise ValueError(msg)
+    return found if everything else [event for event in found if wanted.passes(event)]
+
+
+def _cut_out(
+    data: bytes, start: int, end: int, needles: re.Pattern[bytes], *, most: int
+) -> tuple[bytes, list[int]] | None:
+    """Return the lines that hold a needle and their places; None when they are too many for this to pay."""
+    chosen: list[bytes] = []
+    places: list[int] = []
+    place = 0
+    here = start  # the beginning of a line, before which `place` lines stand
+    found = needles.search(data, here, end)
+    while found:
+        if len(chosen) >= most:
+            return None
+        line_start = max(data.rfind(b"\n", here, found.start()) + 1, here)
+        line_end = data.find(b"\n", found.end(), end) + 1 or end
+        place += data.count(b"\n", here, line_start)
+        chosen.append(data[line_start:line_end])
+        places.append(place)
+        place += 1
+        here = line_end
+        found = needles.search(data, here, end)
+    return b"".join(chosen), places

@@ -1,0 +1,96 @@
+"""Partitioning: which partition of a stream an event belongs to, and the settings that every writer must share."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from typing import TYPE_CHECKING, TypeAlias
+
+from bucketlog.errors import InvalidEventError, StreamSettingsError
+
+if TYPE_CHECKING:
+    from bucketlog.event import Event
+
+SINGLE_PARTITION = "0"
+GRACE_SECONDS = 24 * 60 * 60.0
+GRACE_SECONDS_MIN = 60 * 60.0
+
+PartitionBy: TypeAlias = str | Callable[["Event"], str]
+
+
+@dataclass(frozen=True, slots=True)
+class StreamSettings:
+    """What `stream.json` holds.
+
+    Attributes:
+        partition_by: `single`, `day`, `subject`, `source`, `hash:<n>` or `custom`.
+        grace_seconds: How long a name that no longer counts is kept for writers and readers that slept.
+    """
+
+    partition_by: str = "single"
+    grace_seconds: float = GRACE_SECONDS
+
+
+def check_partition_by(partition_by: PartitionBy | None, *, stream: str) -> str | None:
+    """Return how a choice is stored, None for none.
+
+    Raises:
+        StreamSettingsError: It is not one of the choices.
+    """
+    if partition_by is None:
+        return None
+    if callable(partition_by):
+        return "custom"
+    if partition_by in ("single", "day", "subject", "source"):
+        return partition_by
+    kind, _, count = str(partition_by).partition(":")
+    if kind == "hash" and count.isascii() and count.isdigit() and int(count) > 0 and str(int(count)) == count:
+        return partition_by
+    msg = (
+        f"stream {stream!r}: partition_by={partition_by!r} is not known; "
+        'choose "single", "day", "subject", "source", "hash:16" or a callable'
+    )
+    raise StreamSettingsError(msg)
+
+
+def partition_of(
+    event: Event, partition_by: str, custom: Callable[[Event], str] | None, *, index: int, where: str
+) -> str:
+    """Return the partition of an event; its time is aware.
+
+    Raises:
+        InvalidEventError: It has no subject, or no source, to go by.
+        StreamSettingsError: The stream is partitioned by a callable, which was not brought.
+    """
+    if partition_by == "single":
+        return SINGLE_PARTITION
+    if partition_by == "day":
+        return event.time.astimezone(UTC).date().isoformat()
+    if partition_by in ("subject", "source"):
+        value: str | None = getattr(event, partition_by)
+        if not value:
+            msg = f"append to {where}: event {index} has no {partition_by}, by which this stream is partitioned"
+            raise InvalidEventError(msg, index=index, field=partition_by)
+        return value
+    if partition_by == "custom":
+        if custom is None:
+            msg = (
+                f"append to {where}: this stream is partitioned by a callable; "
+                "open it with the same one, or name the partition"
+            )
+            raise StreamSettingsError(msg)
+        return custom(event)
+    count = int(partition_by.removeprefix("hash:"))
+    number = zlib.crc32((event.subject or "").encode()) % count
+    return f"{number:0{len(str(count - 1))}d}"
+
+
+def day_bounds(partition: str) -> tuple[datetime, datetime] | None:
+    """Return the times `[first, next)` of a partition by day, or None when its name is no day."""
+    try:
+        first = datetime.combine(date.fromisoformat(partition), time(), UTC)
+        return first, first + timedelta(days=1)
+    except (ValueError, OverflowError):
+        return None

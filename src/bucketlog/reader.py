@@ -1,0 +1,227 @@
+"""Readers: the events of a stream, partition by partition, and the cursor to go on from."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
+
+import msgspec
+
+from bucketlog import filters
+from bucketlog.cursor import Cursor
+from bucketlog.errors import CorruptSegmentError
+from bucketlog.event import touches
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from bucketlog.event import Event
+    from bucketlog.filters import Filter
+    from bucketlog.partition import PartitionReader, Region
+
+PIECE_BYTES = 128 * 1024  # decoded at once: a few hundred events, which still fit a processor's cache
+_AHEAD_BYTES = 16 * 1024 * 1024
+
+T = TypeVar("T")
+
+
+class Batch(NamedTuple):
+    """Events of one partition in their order; without a filter, `events[i]` has the offset `first_offset + i`."""
+
+    partition: str
+    first_offset: int
+    events: list[Event]
+
+
+class Piece(NamedTuple):
+    """A batch, and the next offset of its partition once all of it was taken."""
+
+    batch: Batch
+    next_offset: int
+
+
+def pieces(reader: PartitionReader, regions: Iterable[Region], wanted: Filter, *, offset: int) -> Iterator[Piece]:
+    """Decode regions of one partition, from an offset (or the start of the log) on, in pieces of bounded size.
+
+    Raises:
+        CorruptSegmentError: Lines that pass their checksum are no events, or not as many as the trailers say.
+    """
+    needles = wanted.needles()
+    eager = False
+    for region in regions:
+        data, at, here = region.data, 0, region.first
+        offset = max(offset, reader.bounds.start)
+        while at < region.end:
+            end = data.find(b"\n", min(at + PIECE_BYTES, region.end) - 1) + 1 or region.end
+            last = end >= region.end
+            events = region.first + region.events - here if last else data.count(b"\n", at, end)
+            following = here + events
+            if following > offset:
+                before = touches.count
+                try:
+                    found = filters.select(
+                        data,
+                        at,
+                        end,
+                        offsets=range(here, following),
+                        partition=reader.partition,
+                        wanted=wanted,
+                        needles=needles,
+                        eager=eager,
+                    )
+                except (ValueError, msgspec.DecodeError) as err:
+                    raise _not_events(reader, region, err) from err
+                if here < offset:
+                    found = [event for event in found if event.offset is not None and event.offset >= offset]
+                first = found[0].offset if found else None
+                yield Piece(Batch(reader.partition, max(here, offset) if first is None else first, found), following)
+                # Whoever touched most of this piece's data will want that of the next one too.
+                eager = eager or (touches.count - before) * 2 > len(found)
+            here, at = following, end
+
+
+def _not_events(reader: PartitionReader, region: Region, err: Exception) -> CorruptSegmentError:
+    msg = (
+        f"read {reader.where}: {region.key} from byte {region.byte} passes its checksums but holds no events: {err}; "
+        "was it written by another program?"
+    )
+    return CorruptSegmentError(msg, key=region.key, byte=region.byte, offset=region.first)
+
+
+class Reader(Generic[T]):
+    """Iterates what a stream held when it was reached, and knows where to go on.
+
+    Iterating, `next()`, a `with` block and `close()` all work; it is used up once.
+    """
+
+    def __init__(
+        self, source: Iterator[Piece], after: Cursor, *, limit: int | None, unpack: Callable[[Reader[T]], Iterator[T]]
+    ) -> None:
+        self._source = source
+        self._positions = dict(after)
+        self._taken: Event | None = None  # the last event handed out of a piece that is not through yet
+        self._left = limit
+        self._items = unpack(self)
+
+    @property
+    def cursor(self) -> Cursor:
+        """Where to go on: behind all that was handed out, and all that a filter passed over on the way there."""
+        event = self._taken
+        if event is None or event.partition is None or event.offset is None:
+            return Cursor(self._positions)
+        return Cursor({**self._positions, event.partition: event.offset + 1})
+
+    def __iter__(self) -> Iterator[T]:
+        return self._items
+
+    def __next__(self) -> T:
+        return next(self._items)
+
+    def __enter__(self) -> Reader[T]:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop reading; the cursor stays."""
+        self._items.close()  # type: ignore[attr-defined]  # both are generators
+        self._source.close()  # type: ignore[attr-defined]
+
+    def _each_event(self) -> Iterator[Event]:
+        if self._left is not None and self._left <= 0:
+            return
+        for batch, next_offset in self._source:
+            events = batch.events
+            if self._left is not None:
+                if len(events) >= self._left:
+                    for event in events[: self._left]:
+                        self._taken = event
+                        yield event
+                    return
+                self._left -= len(events)
+            for event in events:
+                self._taken = event
+                yield event
+            self._taken = None
+            self._positions[batch.partition] = next_offset
+
+    def _each_batch(self) -> Iterator[Batch]:
+        if self._left is not None and self._left <= 0:
+            return
+        for batch, next_offset in self._source:
+            if self._left is not None and len(batch.events) >= self._left:
+                last = batch.events[self._left - 1]
+                self._positions[batch.partition] = (last.offset or 0) + 1
+                yield Batch(batch.partition, batch.first_offset, batch.events[: self._left])
+                return
+            if self._left is not None:
+                self._left -= len(batch.events)
+            # Whoever has the batch has taken it: the cursor may be saved while it is being worked on.
+            self._positions[batch.partition] = next_offset
+            if batch.events:
+                yield batch
+
+
+def event_reader(source: Iterator[Piece], after: Cursor, *, limit: int | None) -> Reader[Event]:
+    """Return a reader of single events."""
+    return Reader(source, after, limit=limit, unpack=Reader._each_event)  # noqa: SLF001
+
+
+def batch_reader(source: Iterator[Piece], after: Cursor, *, limit: int | None) -> Reader[Batch]:
+    """Return a reader of batches."""
+    return Reader(source, after, limit=limit, unpack=Reader._each_batch)  # noqa: SLF001
+
+
+def read_ahead(regions: Iterator[Region]) -> Iterator[Region]:
+    """Run an iterator of regions in a thread of its own, a bounded number of bytes ahead.
+
+    Reading and checksumming then use a second core: both leave the interpreter's lock to the decoder.
+    """
+    changed = threading.Condition()
+    ready: deque[Region] = deque()
+    waiting_bytes = 0
+    stopped = False
+    ended: BaseException | bool = False
+
+    def may_go_on() -> bool:
+        return stopped or waiting_bytes < _AHEAD_BYTES
+
+    def run() -> None:
+        nonlocal waiting_bytes, ended
+        end: BaseException | bool = True
+        try:
+            for region in regions:
+                with changed:
+                    ready.append(region)
+                    waiting_bytes += region.end
+                    changed.notify_all()
+                    changed.wait_for(may_go_on)
+                    if stopped:
+                        break
+        except BaseException as err:  # noqa: BLE001  (raised again where the regions are used)
+            end = err
+        with changed:
+            ended = end
+            changed.notify_all()
+
+    thread = threading.Thread(target=run, name="bucketlog-read-ahead", daemon=True)
+    thread.start()
+    try:
+        while True:
+            with changed:
+                changed.wait_for(lambda: ready or ended)
+                if not ready:
+                    break
+                region = ready.popleft()
+                waiting_bytes -= region.end
+                changed.notify_all()
+            yield region
+        if isinstance(ended, BaseException):
+            raise ended
+    finally:
+        with changed:
+            stopped = True
+            changed.notify_all()
+        thread.join()

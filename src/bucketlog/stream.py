@@ -1,0 +1,622 @@
+"""A stream: append to it, read it, follow it."""
+
+from __future__ import annotations
+
+import heapq
+import threading
+from collections import deque
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Literal, TypeAlias, overload
+
+from bucketlog import verification
+from bucketlog.ahead import map_ahead
+from bucketlog.backend import ABSENT
+from bucketlog.buffer import BufferedWriter
+from bucketlog.commit import Commit, PartitionWriter, Request, check_size
+from bucketlog.cursor import Cursor
+from bucketlog.documents import decode_document, encode_document
+from bucketlog.errors import (
+    BucketlogError,
+    ConflictError,
+    CorruptCheckpointError,
+    NotFoundError,
+    OutcomeUnknownError,
+    StreamSettingsError,
+)
+from bucketlog.event import Event, check_events, encode_lines
+from bucketlog.filters import Filter
+from bucketlog.names import decode_name, encode_name
+from bucketlog.partition import READ_BYTES, PartitionReader, Region
+from bucketlog.partitioning import SINGLE_PARTITION, StreamSettings, check_partition_by, day_bounds, partition_of
+from bucketlog.reader import Batch, Piece, Reader, batch_reader, event_reader, pieces, read_ahead
+from bucketlog.segments import parse_segment
+from bucketlog.tail import Tail
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from datetime import datetime, timedelta
+
+    from bucketlog.event import Line
+    from bucketlog.partitioning import PartitionBy
+    from bucketlog.root import Root
+    from bucketlog.verification import StreamStats, VerifyReport
+
+__all__ = ["Batch", "Commit", "OnDuplicate", "Reader", "Stream", "StreamState"]
+
+OnDuplicate: TypeAlias = Literal["raise", "skip", "return"]
+_ON_DUPLICATE = ("raise", "skip", "return")
+_PARTITIONS_AHEAD = 8
+_SMALL_PARTITION_BYTES = 1024 * 1024
+_REFRESH_ALWAYS_ENTRIES = 100  # looking at so few segments of other days costs less than the commit
+_REFRESH_SHARE = 20  # beyond that, at most a twentieth of the time is spent looking
+
+
+class StreamState:
+    """What all `Stream` objects of one name share in a store handle: settings, and the writer of each partition."""
+
+    def __init__(self, root: Root, name: str) -> None:
+        self.root, self.name = root, name
+        self.folder = f"streams/{encode_name(name, what='stream')}/"
+        self.where = f"{root.url}, stream {name!r}"
+        self._lock = threading.RLock()
+        self._settings: StreamSettings | None = None
+        self._writers: dict[str, PartitionWriter] = {}
+        self._days: dict[str, str] = {}  # in a stream by day: in which partition an id is stored
+        self._days_next_look = float("-inf")
+
+    def folder_of(self, partition: str) -> str:
+        """Return the key prefix of a partition."""
+        return f"{self.folder}{encode_name(partition, what='partition')}/"
+
+    def stored_settings(self) -> StreamSettings | None:
+        """Return the settings that the first append stored; None while there are none.
+
+        Raises:
+            CorruptCheckpointError: They cannot be read.
+        """
+        if self._settings is None:
+            key = self.folder + "stream.json"
+            try:
+                data = self.root.backend.get(key).data
+            except NotFoundError:
+                return None
+            value = decode_document(data, key=key, url=self.root.url)
+            try:
+                assert isinstance(value, dict)
+                settings = StreamSettings(str(value["partition_by"]), float(value["grace_seconds"]))
+                check_partition_by(
+                    None if settings.partition_by == "custom" else settings.partition_by, stream=self.name
+                )
+            except (AssertionError, KeyError, TypeError, ValueError) as err:
+                msg = f"read {self.where}: {key} holds no settings of a stream; repair it from a copy"
+                raise CorruptCheckpointError(msg, key=key) from err
+            self._settings = settings
+        return self._settings
+
+    def settings_to_write(self, choice: str | None) -> StreamSettings:
+        """Return the stored settings, storing the choice if there are none.
+
+        Raises:
+            StreamSettingsError: Others were stored before.
+        """
+        settings = self.stored_settings()
+        if settings is None:
+            wanted = StreamSettings(choice or "single")
+            key = self.folder + "stream.json"
+            try:
+                self.root.backend.put(key, encode_document(asdict(wanted)), if_version=ABSENT)
+            except (ConflictError, OutcomeUnknownError):
+                # Somebody else's or ours: the ones that are there count for everybody.
+                settings = self.stored_settings()
+                if settings is None:
+                    raise
+            else:
+                settings = self._settings = wanted
+        if choice is not None and choice != settings.partition_by:
+            msg = (
+                f"append to {self.where}: it was made with partition_by={settings.partition_by!r}, not {choice!r}; "
+                "open it without partition_by, or use another stream"
+            )
+            raise StreamSettingsError(msg)
+        return settings
+
+    def writer(self, partition: str) -> PartitionWriter:
+        """Return the one writer of a partition in this store handle."""
+        writer = self._writers.get(partition)
+        if writer is None:
+            folder = self.folder_of(partition)
+            settings = self._settings or StreamSettings()
+            with self._lock:
+                writer = self._writers.setdefault(
+                    partition,
+                    PartitionWriter(
+                        self.root,
+                        folder,
+                        partition,
+                        grace_seconds=settings.grace_seconds,
+                        where=f"{self.where}, partition {partition!r}",
+                        days=self._days if settings.partition_by == "day" else None,
+                    ),
+                )
+        return writer
+
+    def reader(self, partition: str) -> PartitionReader:
+        """Return a new reader of a partition, at the start of its log."""
+        settings = self.stored_settings() or StreamSettings()
+        reader = PartitionReader(
+            self.root,
+            self.folder_of(partition),
+            partition,
+            grace_seconds=settings.grace_seconds,
+            where=f"{self.where}, partition {partition!r}",
+        )
+        reader.seek(-1)
+        return reader
+
+    def partitions(self) -> list[str]:
+        """List the partitions, sorted by name."""
+        found = self.root.backend.list(self.folder, delimiter=True)
+        return sorted(decode_name(one.key[len(self.folder) : -1]) for one in found if one.key.endswith("/"))
+
+    def day_of(self, ids: Sequence[str]) -> dict[str, str]:
+        """Tell in which partitions of a stream by day some ids are stored, as far as can be seen now."""
+        with self._lock:
+            clock = self.root.clock
+            began = clock.elapsed_seconds()
+            if began >= self._days_next_look:
+                looked_at = self._look_at_days()
+                ended = clock.elapsed_seconds()
+                often = looked_at <= _REFRESH_ALWAYS_ENTRIES
+                self._days_next_look = float("-inf") if often else ended + _REFRESH_SHARE * (ended - began)
+            return {one: self._days[one] for one in ids if one in self._days}
+
+    def _look_at_days(self) -> int:
+        count = 0
+        newest: dict[str, tuple[str, int]] = {}
+        for entry in self.root.backend.list(self.folder):
+            count += 1
+            folder, _, name = entry.key.rpartition("/")
+            if parse_segment("", name, entry.size):
+                newest[folder] = (name, entry.size)
+        writers = {folder: self.writer(decode_name(folder.rpartition("/")[2])) for folder in newest}
+        behind = [writers[folder] for folder, (name, size) in newest.items() if not writers[folder].knows(name, size)]
+        if self.root.appender is None and len(behind) > 1:
+            deque(map_ahead(self.root.executor, PartitionWriter.refresh, behind, ahead=_PARTITIONS_AHEAD), 0)
+        else:
+            for writer in behind:
+                writer.refresh()
+        return count
+
+    def forget(self) -> None:
+        """Begin anew in a forked child: what was inherited may have been in the middle of anything."""
+        self._lock = threading.RLock()
+        self._writers = {}
+        self._days = {}
+
+
+class Stream:
+    """A named log. Made by `store.stream(name)`; safe for use by several threads."""
+
+    def __init__(self, state: StreamState, partition_by: PartitionBy | None) -> None:
+        self._state = state
+        self._root = state.root
+        self._choice = check_partition_by(partition_by, stream=state.name)
+        self._custom: Callable[[Event], str] | None = partition_by if callable(partition_by) else None
+
+    @property
+    def name(self) -> str:
+        """The stream's name."""
+        return self._state.name
+
+    def __repr__(self) -> str:
+        return f"<Stream {self.name!r} of {self._root.url}>"
+
+    def url(self, partition: str | None = None) -> str:
+        """Return where the stream, or one partition of it, is stored: without credentials."""
+        folder = self._state.folder if partition is None else self._state.folder_of(partition)
+        return f"{self._root.url.rstrip('/')}/{folder.rstrip('/')}"
+
+    def partitions(self) -> list[str]:
+        """List the partitions that were written, sorted by name."""
+        return self._state.partitions()
+
+    # -- append --------------------------------------------------------------------------------------------------------
+
+    @overload
+    def append(
+        self,
+        events: Event | Iterable[Event],
+        *,
+        partition: str,
+        expected_offset: int | None = None,
+        on_duplicate: OnDuplicate = "raise",
+    ) -> Commit: ...
+    @overload
+    def append(
+        self,
+        events: Event | Iterable[Event],
+        *,
+        partition: None = None,
+        expected_offset: int | None = None,
+        on_duplicate: OnDuplicate = "raise",
+    ) -> Commit | list[Commit]: ...
+    def append(
+        self,
+        events: Event | Iterable[Event],
+        *,
+        partition: str | None = None,
+        expected_offset: int | None = None,
+        on_duplicate: OnDuplicate = "raise",
+    ) -> Commit | list[Commit]:
+        """Append one event or a batch; return when it is durable.
+
+        Atomic in each partition. All checks come before the first write; when a later partition fails all the same,
+        the error's `commits` are those that were made.
+
+        Args:
+            events: An event, or any iterable of events; at most 64 MiB in one partition.
+            partition: Where to, instead of the stream's own partitioning.
+            expected_offset: Append only if this is the partition's next offset.
+            on_duplicate: For an id that is stored already: `"raise"`, `"skip"` it, or `"return"` its offset.
+
+        Returns:
+            One `Commit` for an unpartitioned stream or with `partition`; else a list, one a partition touched, in
+            the order of their first event.
+
+        Raises:
+            InvalidEventError: An event cannot be written; nothing was.
+            DuplicateEventError: An id is stored already; nothing was written.
+            OffsetConflictError: Another offset is the next one; nothing was written.
+            StreamSettingsError: The stream is partitioned otherwise.
+            OutcomeUnknownError: The storage did not say whether it was written. Look for the ids.
+            BackendUnavailableError: The storage could not be reached; nothing was written.
+            ReadOnlyError: The store was opened for reading.
+        """
+        state, root = self._state, self._root
+        if not root.writable:
+            root.check_writable(f"append to stream {state.name!r}")
+        batch = [events] if isinstance(events, Event) else list(events)
+        if on_duplicate not in _ON_DUPLICATE:
+            msg = f"on_duplicate={on_duplicate!r} is not known; choose {', '.join(map(repr, _ON_DUPLICATE))}"
+            raise ValueError(msg)
+        lines = check_events(batch, where=state.where)
+        settings = state.settings_to_write(self._choice)
+        one = partition if partition is not None else SINGLE_PARTITION if settings.partition_by == "single" else None
+        if one is not None:
+            if settings.partition_by == "day":
+                _check_day(lines, one, where=state.where)
+            writer = state.writer(one)
+            request = _request(lines, range(len(lines)), expected_offset, on_duplicate, where=writer.where)
+            return writer.append(request)
+        return self._append_many(batch, lines, settings, expected_offset, on_duplicate)
+
+    def _append_many(
+        self,
+        batch: Sequence[Event],
+        lines: Sequence[Line],
+        settings: StreamSettings,
+        expected_offset: int | None,
+        on_duplicate: OnDuplicate,
+    ) -> list[Commit]:
+        state = self._state
+        groups: dict[str, list[int]] = {}
+        stored = state.day_of([line.id for line in lines]) if settings.partition_by == "day" else None
+        for index, (event, line) in enumerate(zip(batch, lines, strict=True)):
+            partition = partition_of(event, settings.partition_by, self._custom, index=index, where=state.where)
+            if stored is not None:  # a repeat belongs to the day on which the id is stored, whatever its own time
+                partition = stored.setdefault(line.id, partition)
+            groups.setdefault(partition, []).append(index)
+        if expected_offset is not None and len(groups) != 1:
+            msg = f"append to {state.where}: expected_offset goes with one partition, these events touch {len(groups)}"
+            raise StreamSettingsError(msg)
+        requests = []
+        for partition, indexes in groups.items():
+            writer = state.writer(partition)
+            chosen = [lines[index] for index in indexes]
+            requests.append((writer, _request(chosen, indexes, expected_offset, on_duplicate, where=writer.where)))
+        if len(requests) > 1:
+            for writer, request in requests:
+                writer.check(request)
+        commits: list[Commit] = []
+        for writer, request in requests:
+            try:
+                commits.append(writer.append(request))
+            except BucketlogError as err:
+                err.commits = tuple(commits)
+                raise
+        return commits
+
+    def writer(
+        self,
+        *,
+        max_events: int = 1000,
+        max_bytes: int = 4 * 1024 * 1024,
+        linger: float | timedelta = 0.1,
+        on_duplicate: OnDuplicate = "raise",
+    ) -> BufferedWriter:
+        """Return a context manager that gathers many appends into few commits.
+
+        Args:
+            max_events: Commit when so many events wait.
+            max_bytes: Commit when about so many bytes wait.
+            linger: Commit what has waited for so long.
+            on_duplicate: As for `append`.
+        """
+        return BufferedWriter(
+            self, max_events=max_events, max_bytes=max_bytes, linger=linger, on_duplicate=on_duplicate
+        )
+
+    # -- read ----------------------------------------------------------------------------------------------------------
+
+    def read(
+        self,
+        after: Mapping[str, int] | None = None,
+        *,
+        partitions: Sequence[str] | None = None,
+        types: Sequence[str] | None = None,
+        subjects: Sequence[str] | None = None,
+        sources: Sequence[str] | None = None,
+        tags: Sequence[str] | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        limit: int | None = None,
+    ) -> Reader[Event]:
+        """Read events in order, partition by partition in the order of their names, to where the stream ends now.
+
+        Args:
+            after: Go on at a cursor; from the start of the log without one.
+            partitions: Only these.
+            types: Only events of one of these types; and so on for `subjects`, `sources` and `tags`.
+            subjects: See `types`.
+            sources: See `types`.
+            tags: Only events with one of these tags.
+            since: Only events of this time or later.
+            until: Only events before this time.
+            limit: At most so many.
+
+        Returns:
+            An iterator; its `cursor` is always right to go on from.
+
+        Raises:
+            OffsetOutOfRangeError: (when iterated) The cursor points before the start or beyond the end of the log.
+            CorruptSegmentError: (when iterated) A segment is damaged.
+        """
+        wanted = Filter.of(types=types, subjects=subjects, sources=sources, tags=tags, since=since, until=until)
+        cursor = Cursor(after)
+        return event_reader(self._pieces(cursor, partitions, wanted), cursor, limit=_checked_limit(limit))
+
+    def read_batches(
+        self,
+        after: Mapping[str, int] | None = None,
+        *,
+        partitions: Sequence[str] | None = None,
+        types: Sequence[str] | None = None,
+        subjects: Sequence[str] | None = None,
+        sources: Sequence[str] | None = None,
+        tags: Sequence[str] | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        limit: int | None = None,
+    ) -> Reader[Batch]:
+        """Read as `read` does, in batches of one partition each: the fast way.
+
+        The cursor moves over a batch when it is handed out.
+        """
+        wanted = Filter.of(types=types, subjects=subjects, sources=sources, tags=tags, since=since, until=until)
+        cursor = Cursor(after)
+        return batch_reader(self._pieces(cursor, partitions, wanted), cursor, limit=_checked_limit(limit))
+
+    def _pieces(self, after: Cursor, partitions: Sequence[str] | None, wanted: Filter) -> Iterator[Piece]:
+        settings = self._state.stored_settings() or StreamSettings()
+        by_day = settings.partition_by == "day"
+        if partitions is None:
+            names = sorted({*self.partitions(), *(name for name, offset in after.items() if offset)})
+        else:
+            if isinstance(partitions, str):
+                msg = f"partitions takes a list of names, got the text {partitions!r}; write [{partitions!r}]"
+                raise TypeError(msg)
+            names = sorted(set(partitions))
+        if by_day:
+            names = [name for name in names if _day_matches(name, wanted)]
+        seen: set[int] | None = set() if by_day and len(names) > 1 else None
+        for reader, regions in self._opened(names, after):
+            for piece in pieces(reader, regions, wanted, offset=after.get(reader.partition, -1)):
+                yield piece if seen is None else self._once(piece, seen, names)
+
+    def _opened(
+        self, names: Sequence[str], after: Mapping[str, int]
+    ) -> Iterator[tuple[PartitionReader, Iterator[Region]]]:
+        """Yield the partitions with their regions: read ahead within a large one, and over many small ones."""
+        readers = (self._state.reader(name) for name in names)
+
+        def begin(reader: PartitionReader) -> tuple[PartitionReader, list[Region], Iterator[Region]]:
+            reader.seek(after.get(reader.partition, -1))
+            regions = reader.regions()
+            first = next(regions, None)
+            begun = [] if first is None else [first]
+            while begun and len(begun) < 64 and sum(one.end for one in begun) < _SMALL_PARTITION_BYTES:
+                following = next(regions, None)
+                if following is None:
+                    break
+                begun.append(following)
+            return reader, begun, regions
+
+        # A directory is quick to open: nothing is gained there by doing several at a time.
+        opened = (
+            map(begin, readers)
+            if self._root.appender is not None or len(names) <= 1
+            else map_ahead(self._root.executor, begin, readers, ahead=_PARTITIONS_AHEAD)
+        )
+        for reader, begun, regions in opened:
+            yield reader, _continued(begun, regions)
+
+    def _once(self, piece: Piece, seen: set[int], names: Sequence[str]) -> Piece:
+        """Drop events whose id was handed out before, from another day: two writers raced."""
+        batch = piece.batch
+        hashes = [hash(event.id) for event in batch.events]
+        if seen.isdisjoint(hashes):
+            seen.update(hashes)
+            return piece
+        repeated = [event for event, hashed in zip(batch.events, hashes, strict=True) if hashed in seen]
+        wanted = Filter(ids=frozenset(event.id for event in repeated))
+        earlier = [name for name in names if name < batch.partition]
+        known: set[str] = set()
+        for name in earlier:
+            reader = self._state.reader(name)
+            for found in pieces(reader, reader.regions(), wanted, offset=-1):
+                known.update(event.id for event in found.batch.events)
+        seen.update(hashes)
+        kept = [event for event in batch.events if event.id not in known]
+        return Piece(batch._replace(events=kept), piece.next_offset)
+
+    def recent(
+        self,
+        n: int,
+        *,
+        types: Sequence[str] | None = None,
+        subject: str | None = None,
+        source: str | None = None,
+        tags: Sequence[str] | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> list[Event]:
+        """Return the newest `n` events that match, newest first by `(time, id)`.
+
+        Raises:
+            CorruptSegmentError: A segment is damaged.
+        """
+        wanted = Filter.of(
+            types=types,
+            subjects=None if subject is None else [subject],
+            sources=None if source is None else [source],
+            tags=tags,
+            since=since,
+            until=until,
+        )
+        best: list[Event] = []
+        if n <= 0:
+            return best
+        settings = self._state.stored_settings() or StreamSettings()
+        by_day = settings.partition_by == "day"
+        for name in reversed(self.partitions()):
+            if by_day and not _day_matches(name, wanted):
+                continue
+            for piece in self._pieces(Cursor(), [name], wanted):
+                oldest = best[-1].time if len(best) == n else None
+                newer = [event for event in piece.batch.events if oldest is None or event.time >= oldest]
+                best = heapq.nlargest(n, [*best, *newer], key=_by_time) if newer else best
+            if by_day and len(best) == n:
+                break  # every event of an earlier day is older
+        return best
+
+    def get(self, event_id: str) -> Event | None:
+        """Return the event with an id, or None.
+
+        Raises:
+            CorruptSegmentError: A segment is damaged.
+        """
+        wanted = Filter(ids=frozenset([event_id]))
+        for name in reversed(self.partitions()):
+            for piece in self._pieces(Cursor(), [name], wanted):
+                if piece.batch.events:
+                    return piece.batch.events[0]
+        return None
+
+    def tail(
+        self,
+        after: Mapping[str, int] | None = None,
+        *,
+        poll: float | timedelta = 1.0,
+        partitions: Sequence[str] | None = None,
+        types: Sequence[str] | None = None,
+        subjects: Sequence[str] | None = None,
+        sources: Sequence[str] | None = None,
+        tags: Sequence[str] | None = None,
+    ) -> Tail:
+        """Read as `read` does, then wait for more, without end; also for a stream that does not exist yet.
+
+        Args:
+            after: Go on at a cursor; from the start of the log without one.
+            poll: The longest wait between two looks where the storage cannot wake us, in seconds.
+            partitions: Only these; others than in `read`, new ones are found as they come.
+            types: As for `read`.
+            subjects: As for `read`.
+            sources: As for `read`.
+            tags: As for `read`.
+        """
+        wanted = Filter.of(types=types, subjects=subjects, sources=sources, tags=tags)
+        return Tail(self._state, Cursor(after), partitions=partitions, wanted=wanted, poll=poll)
+
+    def cursor(self) -> Cursor:
+        """Return where the stream ends now.
+
+        Raises:
+            CorruptSegmentError: The newest segment of a partition is damaged.
+        """
+        return Cursor({name: self._state.reader(name).end() for name in self.partitions()})
+
+    # -- upkeep --------------------------------------------------------------------------------------------------------
+
+    def stats(self) -> StreamStats:
+        """Count partitions, segments, events and bytes.
+
+        Raises:
+            CorruptSegmentError: The newest segment of a partition is damaged.
+        """
+        return verification.stats(self._state)
+
+    def verify(self) -> VerifyReport:
+        """Read and check everything. Damage is reported, not raised."""
+        return verification.verify(self._state)
+
+
+def _continued(begun: list[Region], regions: Iterator[Region]) -> Iterator[Region]:
+    yield from begun
+    # What begins with this much has more to come: worth a thread of its own.
+    if begun and begun[-1].end >= READ_BYTES // 2:
+        yield from read_ahead(regions)
+    else:
+        yield from regions
+
+
+def _request(
+    lines: Sequence[Line],
+    indexes: Sequence[int],
+    expected_offset: int | None,
+    on_duplicate: OnDuplicate,
+    *,
+    where: str,
+) -> Request:
+    body = encode_lines(lines, indexes=indexes, where=where) if lines else b""
+    check_size(body, where=where)
+    ids = [line.id for line in lines]
+    return Request(body, ids, indexes, expected_offset=expected_offset, on_duplicate=on_duplicate)
+
+
+def _check_day(lines: Sequence[Line], partition: str, *, where: str) -> None:
+    """Refuse to put an event under another day than its own: readers by time would not find it."""
+    for index, line in enumerate(lines):
+        if (day := line.time.date().isoformat()) != partition:
+            msg = (
+                f"append to {where}: event {index} is of {day}; this stream by day keeps it there, not in {partition!r}"
+            )
+            raise StreamSettingsError(msg)
+
+
+def _by_time(event: Event) -> tuple[datetime, str]:
+    return event.time, event.id
+
+
+def _day_matches(partition: str, wanted: Filter) -> bool:
+    bounds = day_bounds(partition)
+    if bounds is None:
+        return True
+    first, following = bounds
+    return (wanted.since is None or following > wanted.since) and (wanted.until is None or first < wanted.until)
+
+
+def _checked_limit(limit: int | None) -> int | None:
+    if limit is not None and limit < 0:
+        msg = f"limit={limit} is negative"
+        raise ValueError(msg)
+    return limit

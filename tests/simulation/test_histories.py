@@ -1,0 +1,884 @@
+"""The interleavings that break a log. Each passes, and fails when the rule that prevents it is taken out.
+
+A history is a function that asserts a promise. `without` takes the rule out by patching; the history must fail then, or
+it would prove nothing. Those at the end hold whatever rule is taken out, and are there to stay so.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from world import ObjectStore, World, event
+
+import bucketlog
+from bucketlog import Event, buffer, checkpoints, commit, conditional, errors, partition, root, stream
+from bucketlog import segments as seg
+from bucketlog.backend import ABSENT, ANY
+from bucketlog.testing.clocks import FakeClock
+from bucketlog.testing.faults import Crash, CrashAfter, Fail, Hold, LoseAnswer, Page, PowerCutDisk, SimulatedCrash, on
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Patch = pytest.MonkeyPatch
+
+
+@dataclass(frozen=True)
+class History:
+    play: Callable[[Patch], None]
+    without: Callable[[Patch], None]
+
+
+HISTORIES: list[History] = []
+
+
+def history(*, without: Callable[[Patch], None]):
+    def register(play: Callable[[Patch], None]) -> Callable[[Patch], None]:
+        HISTORIES.append(History(play, without))
+        return play
+
+    return register
+
+
+def named(one: History) -> str:
+    return one.play.__name__
+
+
+@pytest.mark.parametrize("one", HISTORIES, ids=named)
+def test_history_breaks_nothing(one: History, monkeypatch: Patch):
+    one.play(monkeypatch)
+
+
+@pytest.mark.parametrize("one", HISTORIES, ids=named)
+def test_history_is_noticed_when_its_rule_is_taken_out(one: History, monkeypatch: Patch):
+    one.without(monkeypatch)
+
+    with pytest.raises((AssertionError, errors.BucketlogError, pytest.fail.Exception, KeyError)):
+        one.play(monkeypatch)
+
+
+def day(number: int) -> datetime:
+    return datetime(2026, 2, number, 12, tzinfo=UTC)
+
+
+# -- one put a commit --------------------------------------------------------------------------------------------------
+
+
+def _try_later(patch: Patch) -> None:
+    def hasty(root, key, data, *, if_version, judge, doing):
+        try:
+            root.backend.put(key, data, if_version=if_version)
+        except errors.OutcomeUnknownError as err:
+            raise errors.BackendUnavailableError("try later") from err
+        return True
+
+    patch.setattr(commit, "put_and_settle", hasty)
+
+
+@history(without=_try_later)
+def absent_is_not_final(patch: Patch) -> None:
+    """The put times out, nothing is found, and it lands after its caller was told."""
+    world = World("put")
+    writer = world.open(lambda call: Hold() if call.method == "put" and ".jsonl" in call.key else None)
+    order = event("first try", data=42)
+
+    try:
+        writer.stream().append(order)
+    except errors.BackendUnavailableError:  # surely not written, and so the same thing is tried again
+        writer.calm()
+        writer.faulty.release()
+        writer.stream().append(event("second try", data=42))
+    except errors.OutcomeUnknownError:  # look before trying again
+        writer.calm()
+    writer.faulty.release()
+
+    assert [one.data for one in world.events()] == [42]
+
+
+def _group_is_made_anew(patch: Patch) -> None:
+    """Each attempt sends all that waits by then, under the write id of the first."""
+    real = conditional.put_and_settle
+
+    def thawed(self, key, data, write_id):
+        def retried(root, key, data, **how):
+            try:
+                root.backend.put(key, data, if_version=ABSENT)
+            except errors.OutcomeUnknownError:
+                with self._mutex:
+                    joined = [*self._queue]
+                    self._queue.clear()
+            else:
+                return True
+            lines = b"".join(one.lines for one in (*frozen, *joined))
+            data = seg.seal_commit(lines, events=len(frozen) + len(joined), flags=1, write_id=write_id)
+            won = real(root, key, data, **how)
+            for place, one in enumerate(joined, start=len(frozen)):
+                one.commit = commit.Commit("0", place, place + 1, (place,), (), (0,))
+                one.done.set()
+            return won
+
+        with pytest.MonkeyPatch.context() as inner:
+            inner.setattr(commit, "put_and_settle", retried)
+            return original(self, key, data, write_id)
+
+    frozen: list[commit.Request] = []
+    original = commit.PartitionWriter._put
+    decided = commit.PartitionWriter._decide
+
+    def remember(self, group):
+        frozen[:] = group
+        return decided(self, group)
+
+    patch.setattr(commit.PartitionWriter, "_decide", remember)
+    patch.setattr(commit.PartitionWriter, "_put", thawed)
+
+
+@history(without=_group_is_made_anew)
+def group_changed_after_send(patch: Patch) -> None:
+    """PUT X {a} times out and is late; b joins while it is tried again; the first one lands."""
+    world = World("put")
+    writer = world.open()
+    writer.stream().append(event("before"))
+    joined = threading.Thread(target=lambda: acknowledged.append(writer.stream().append(event("b"))))
+    acknowledged: list[object] = []
+    puts = 0
+
+    def plan(call):
+        nonlocal puts
+        if call.method != "put":
+            return None
+        puts += 1
+        if puts == 1:
+            return Hold()
+        if puts == 2:
+            return Hold(errors.OutcomeUnknownError("and again")) if not acknowledged else None
+        return None
+
+    state = writer.store._streams["s"].writer("0")
+
+    def plan_and_join(call):
+        fault = plan(call)
+        if call.method == "put" and puts == 1:
+            joined.start()
+            while not state._queue:  # until b waits behind a
+                pass
+        if call.method == "get" and puts >= 1 and writer.faulty.held:
+            held, writer.faulty.held[:] = [*writer.faulty.held], []
+            return _landing(held)
+        return fault
+
+    writer.plan(plan_and_join)
+    acknowledged.append(writer.stream().append(event("a")))
+    joined.join()
+
+    assert len(acknowledged) == 2
+    assert sorted(world.ids()) == ["a", "b", "before"]
+
+
+def _landing(held):
+    """Let late calls land just now; the call that noticed goes on."""
+    for one in held:
+        one.land()
+
+
+def _conflict_means_lost(patch: Patch) -> None:
+    patch.setattr(commit.seg, "read_trailer", lambda data: None)
+
+
+@history(without=_conflict_means_lost)
+def answer_lost_after_success(patch: Patch) -> None:
+    """The put is applied and the connection dies; the retry finds the name taken, by itself."""
+    world = World("put")
+    writer = world.open(on("put", LoseAnswer(), key=".jsonl"))
+
+    done = writer.stream().append(event("a"))
+
+    assert (done.first_offset, done.duplicates) == (0, ())
+    assert world.ids() == ["a"]
+
+
+def _version_ids_are_overlooked(patch: Patch) -> None:
+    patch.setattr(conditional, "UnprovenStorageError", KeyboardInterrupt)
+
+
+@history(without=_version_ids_are_overlooked)
+def versioning_switched_on(patch: Patch) -> None:
+    """Versioning is enabled after the probe, and from then on every racing writer wins."""
+    world = World("put")
+    told = errors.UnprovenStorageError("the answer carries a version id")
+    writer = world.open(on("put", LoseAnswer(told), key=".jsonl"))
+
+    with pytest.raises(errors.OutcomeUnknownError):
+        writer.stream().append(event("a"))
+
+
+# -- writers that slept ------------------------------------------------------------------------------------------------
+
+
+def _compact_all(world: World, upto: int) -> None:
+    """What a compactor and a vacuum leave behind: one compacted segment, the floor raised, live names deleted."""
+    zstandard = pytest.importorskip("zstandard")
+    backend = world.backend()
+    folder = "streams/s/0/"
+    live = [one.key for one in backend.list(folder) if one.key.endswith(".jsonl")]
+    inside = [key for key in live if int(key[len(folder) : len(folder) + 20]) < upto]
+    data = zstandard.ZstdCompressor(write_checksum=True).compress(b"".join(backend.get(key).data for key in inside))
+    backend.put(f"{folder}{0:020d}-{upto:020d}.jsonl.zst", data, if_version=ABSENT)
+    backend.put(f"{folder}bounds.json", b'{"start":0,"floor":%d}' % upto)
+    backend.delete(inside)
+
+
+def _no_age(patch: Patch) -> None:
+    patch.setattr(partition.Age, "seconds", lambda self: 0.0)
+
+
+@history(without=_no_age)
+def next_name_from_a_view_that_is_old(patch: Patch) -> None:
+    """W lists and sleeps; others commit, all is compacted and removed; W's put of the old name succeeds."""
+    world = World("put")
+    sleeper, others = world.open(), world.open()
+    sleeper.stream().append(event("0"))
+    for number in range(1, 4):
+        others.stream().append(event(str(number)))
+    _compact_all(world, 4)
+    sleeper.clock.advance(3 * 24 * 3600)
+
+    done = sleeper.stream().append(event("late"))
+
+    assert world.ids() == ["0", "1", "2", "3", "late"]
+    assert done.first_offset == 4
+
+
+def _only_the_monotonic_clock(patch: Patch) -> None:
+    patch.setattr(partition.Age, "seconds", lambda self: self._clock.elapsed_seconds() - self._elapsed, raising=True)
+
+
+@history(without=_only_the_monotonic_clock)
+def suspended_laptop(patch: Patch) -> None:
+    """The same, and the clock that measures the sleep stood still meanwhile."""
+    world = World("put")
+    sleeper, others = world.open(), world.open()
+    sleeper.stream().append(event("0"))
+    for number in range(1, 4):
+        others.stream().append(event(str(number)))
+    _compact_all(world, 4)
+    sleeper.clock.suspend(3 * 24 * 3600, elapsed_counts=False)
+
+    sleeper.stream().append(event("late"))
+
+    assert world.ids() == ["0", "1", "2", "3", "late"]
+
+
+def _strays_are_written_again(patch: Patch) -> None:
+    patch.setattr(commit, "_holds", lambda *args: False)
+
+
+@history(without=_strays_are_written_again)
+def own_commit_taken_for_a_stray(patch: Patch) -> None:
+    """The put lands and its writer sleeps before it looks; meanwhile the commit is compacted, with our bytes."""
+    world = World("put")
+    writer = world.open()
+    writer.stream().append(event("0"))
+
+    real = writer.faulty.put
+
+    def put_and_sleep(key, data, **how):
+        version = real(key, data, **how)
+        patch.setattr(writer.faulty, "put", real)
+        world.open().stream().append(event("2"))
+        _compact_all(world, 3)
+        writer.clock.advance(3 * 24 * 3600)
+        return version
+
+    patch.setattr(writer.faulty, "put", put_and_sleep)
+    done = writer.stream().append(event("1"))
+
+    assert done.offsets == (1,)
+    assert world.ids() == ["0", "1", "2"]
+
+
+def _listings_never_grow_old(patch: Patch) -> None:
+    patch.setattr(partition.PartitionReader, "is_stale", lambda self: self.age is None)
+
+
+@history(without=_listings_never_grow_old)
+def tail_with_an_old_listing(patch: Patch) -> None:
+    """A tail is kept waiting for longer than the grace; its next name was compacted, and removed."""
+    world = World("put")
+    writer, follower = world.open(), world.open()
+    writer.stream().append(event("0"))
+    tail = follower.stream().tail()
+    got = [one.id for one in tail.poll()]
+    for number in range(1, 4):
+        writer.stream().append(event(str(number)))
+    _compact_all(world, 4)
+    follower.clock.advance(3 * 24 * 3600)
+
+    for _ in range(4):
+        got += [one.id for one in tail.poll()]
+
+    assert got == ["0", "1", "2", "3"]
+
+
+# -- segments that grow ------------------------------------------------------------------------------------------------
+
+
+def _small_segments(patch: Patch, size: int = 800) -> None:
+    patch.setattr(seg, "SEGMENT_BYTES_MAX", size)
+
+
+def _segments_are_not_sealed(patch: Patch) -> None:
+    from bucketlog_backends import local
+
+    patch.setattr(local.LocalBackend, "seal", local.LocalBackend.sync)
+
+
+@history(without=_segments_are_not_sealed)
+def append_to_a_closed_segment(patch: Patch) -> None:
+    """P1 closes a segment whose size is just what P2, which has it open, believes."""
+    import tempfile
+
+    _small_segments(patch)
+    with tempfile.TemporaryDirectory() as folder, bucketlog.open(folder) as one, bucketlog.open(folder) as other:
+        one.stream("s").append(event("0", data="x" * 200))
+        other.stream("s").append(event("1", data="x" * 200))
+        one.stream("s").append(event("2", data="x" * 200))  # it does not fit: closes, and begins the next
+
+        other.stream("s").append(event("3"))
+
+        assert [each.id for each in one.stream("s").read()] == ["0", "1", "2", "3"]
+        assert one.stream("s").verify().ok
+
+
+def _modes_do_not_matter(patch: Patch) -> None:
+    patch.setattr(root, "_mode_of", lambda backend: "append")
+
+
+@history(without=_modes_do_not_matter)
+def two_protocols_one_directory(patch: Patch) -> None:
+    """One process appends to a segment, another opens the same place as an object store."""
+    world = World("append")
+    appending = world.open()
+    appending.stream().append(event("0"))
+
+    with bucketlog.open(ObjectStore(world.url), clock=FakeClock()) as putting:
+        assert [one.id for one in putting.stream("s").read()] == ["0"]
+        with pytest.raises(errors.ReadOnlyError, match="append"):
+            putting.stream("s").append(event("1"))
+    appending.stream().append(event("2"))
+
+    assert world.ids() == ["0", "2"]
+
+
+def _zero_bytes_are_damage(patch: Patch) -> None:
+    patch.setattr(seg, "_never_written", lambda data, start, at: False)
+
+
+def _disk(world: World) -> PowerCutDisk:
+    return PowerCutDisk(world.backend)
+
+
+def _on(disk: PowerCutDisk, **options: object) -> bucketlog.EventStore:
+    return bucketlog.open(disk.open(), clock=FakeClock(seed=7), **options)
+
+
+@history(without=_zero_bytes_are_damage)
+def unsynced_page_in_the_middle(patch: Patch) -> None:
+    """Of the commits A B C only the pages of A and C were written before the power cut."""
+    world = World("append")
+    disk = _disk(world)
+    writer = _on(disk, sync="never")
+    key = f"streams/s/0/{0:020d}.jsonl"
+    for name in "ABC":
+        writer.stream("s").append(event(name, data="x" * 3000))
+    size = world.backend().head(key).size
+    pages = {Page(key, number) for number in range(size // 512 + 1)}
+    of_b = {Page(key, number) for number in range(size // 3 // 512 + 1, 2 * size // 3 // 512)}
+
+    disk.power_cut(keep_pages=pages - of_b, keep_names=[key], keep_sizes=True)
+
+    with _on(disk) as after:
+        assert [one.id for one in after.stream("s").read()] == ["A"]
+        after.stream("s").append(event("D"))
+        assert [one.id for one in after.stream("s").read()] == ["A", "D"]
+
+
+def _rolls_do_not_sync(patch: Patch) -> None:
+    def roll(self, appender):
+        self._go_on = True
+        reader = self._reader
+        reader.key, reader.byte = self.folder + seg.segment_name(reader.offset), 0
+
+    patch.setattr(commit.PartitionWriter, "_roll", roll)
+
+
+@history(without=_rolls_do_not_sync)
+def unsynced_tail_then_roll(patch: Patch) -> None:
+    """sync="never" rolls with an unsynced tail; another process acknowledges in the next segment; power cut."""
+    _small_segments(patch)
+    world = World("append")
+    disk = _disk(world)
+    careless, careful = _on(disk, sync="never"), _on(disk)
+    for number in range(3):
+        careless.stream("s").append(event(str(number), data="x" * 200))
+    careful.stream("s").append(event("acknowledged"))
+
+    disk.power_cut()
+
+    with _on(disk) as after:
+        assert [one.id for one in after.stream("s").read()] == ["0", "1", "2", "acknowledged"]
+
+
+def _reading_does_not_sync(patch: Patch) -> None:
+    from bucketlog.testing import faults
+
+    patch.setattr(faults.PowerCutBackend, "sync", lambda self, key: None)
+
+
+@history(without=_reading_does_not_sync)
+def event_acted_on_and_taken_back(patch: Patch) -> None:
+    """A consumer acts on an event that was never synced; a power cut gives its offset to another."""
+    world = World("append")
+    disk = _disk(world)
+    careless, reading = _on(disk, sync="never"), _on(disk, read_only=True)
+    careless.stream("s").append(event("seen"))
+    acted_on = [one.id for one in reading.stream("s").read()]
+
+    disk.power_cut()
+
+    with _on(disk) as after:
+        assert [one.id for one in after.stream("s").read()] == acted_on == ["seen"]
+
+
+def _trust_the_next_sync(patch: Patch) -> None:
+    def trusting(self, decision, appender):
+        reader = self._reader
+        try:
+            self._append(decision, appender)
+        except errors.OutcomeUnknownError:
+            appender.sync(reader.key)  # "it worked this time"
+
+    patch.setattr(commit.PartitionWriter, "_append_or_move_on", trusting)
+
+
+@history(without=_trust_the_next_sync)
+def fsync_failed(patch: Patch) -> None:
+    """The sync fails, the page cache still shows the commit, and the next sync succeeds."""
+    world = World("append")
+    writer = world.open()
+    writer.stream().append(event("0"))
+    others = world.open()
+    others.stream().append(event("1"))  # so that the writer goes the way under the lock
+    failed = errors.OutcomeUnknownError("fdatasync failed")
+    appends = 0
+
+    def plan(call):
+        nonlocal appends
+        appends += call.method == "append"
+        # The first append is refused, as another writer was there; the second one's sync fails.
+        return LoseAnswer(failed) if call.method == "append" and appends == 2 else None
+
+    writer.plan(plan)
+    done = writer.stream().append(event("2"))
+
+    backend = world.backend()
+    assert world.ids() == ["0", "1", "2"]
+    assert done.first_offset == 2
+    assert backend.is_sealed(f"streams/s/0/{0:020d}.jsonl")
+    assert b'"2"' in backend.get(f"streams/s/0/{2:020d}.jsonl").data
+
+
+def _every_segment_may_end_torn(patch: Patch) -> None:
+    real = partition.PartitionReader._live
+
+    def lenient(self, *, newest, data=None):
+        return real(self, newest=True, data=data)
+
+    patch.setattr(partition.PartitionReader, "_live", lenient)
+
+
+@history(without=_every_segment_may_end_torn)
+def damage_in_a_closed_segment(patch: Patch) -> None:
+    """A trailer in a closed segment is damaged; "torn, ignored", and the reader jumps or waits for ever."""
+    _small_segments(patch)
+    world = World("append")
+    writer, follower = world.open(), world.open()
+    writer.stream().append(event("0", data="x" * 200))
+    tail = follower.stream().tail()
+    assert [one.id for one in tail.poll()] == ["0"]
+    assert tail.poll() == []
+    writer.stream().append(event("1", data="x" * 200))
+    writer.stream().append(event("2", data="x" * 200))
+    key = f"streams/s/0/{0:020d}.jsonl"
+    backend = world.backend()
+    data = backend.get(key).data
+    backend.delete([key])
+    backend.append(key, data[:-30], expected_size=0)
+    backend.seal(key)
+
+    with pytest.raises(errors.CorruptSegmentError) as told:
+        tail.poll()
+
+    assert (told.value.key, told.value.offset) == (key, 1)
+
+
+def _no_second_look(patch: Patch) -> None:
+    def hasty(self, *, newest):
+        raise self._corrupt(self.key, self.byte, "at first sight")
+
+    patch.setattr(partition.PartitionReader, "_look_again", hasty)
+
+
+@history(without=_no_second_look)
+def torn_tail_replaced_under_a_reader(patch: Patch) -> None:
+    """A reader without a lock sees the beginning of a torn write and the end of the commit that replaced it."""
+    world = World("append")
+    writer, reading = world.open(), world.open()
+    writer.stream().append(event("0"))
+    key = f"streams/s/0/{0:020d}.jsonl"
+    before = world.backend().get(key).data
+    writer.stream().append(event("1", data="y" * 50))
+    after = world.backend().get(key).data
+    mixed = after[: len(before)] + after[len(before) :].replace(b"yyyyy", b"torn!", 1)
+    real = reading.faulty.get
+    answers = [mixed]
+
+    def get(asked, start=0, end=None):
+        content = real(asked, start, end)
+        return content._replace(data=answers.pop()[start:]) if asked == key and answers else content
+
+    patch.setattr(reading.faulty, "get", get)
+
+    assert [one.id for one in reading.stream().read()] == ["0", "1"]
+
+
+def _nothing_is_checked(patch: Patch) -> None:
+    def crc(data, value=0):
+        return 0
+
+    patch.setattr(seg, "crc32", crc)
+
+
+@history(without=_nothing_is_checked)
+def crc_without_its_own_fields(patch: Patch) -> None:
+    """A flipped bit in a commit's count, flags or write id shifts every offset after it."""
+    data = seg.seal_commit(b'{"a":1}\n{"a":2}\n', events=2, flags=1, write_id="0123456789abcdef")
+    fields = len(data) - seg.TRAILER_BYTES + len(',"commit":"')
+
+    for place in range(fields, fields + 27):
+        if data[place : place + 1] == b"-":
+            continue
+        digit = b"%x" % (int(data[place : place + 1], 16) ^ 1)
+        found = seg.scan(data[:place] + digit + data[place + 1 :])
+        assert (found.spans, found.rest) == ([], "corrupt")
+
+
+# -- checkpoints -------------------------------------------------------------------------------------------------------
+
+
+def _conditions_are_left_out(patch: Patch) -> None:
+    real = ObjectStore.put
+
+    def unconditional(self, key, data, *, if_version=ANY):
+        return real(self, key, data, if_version=ANY if key.startswith("checkpoints/") else if_version)
+
+    patch.setattr(ObjectStore, "put", unconditional)
+
+
+@history(without=_conditions_are_left_out)
+def late_unconditional_checkpoint(patch: Patch) -> None:
+    """A put of v2 that timed out, and a delete, land after v3 was acknowledged."""
+    world = World("put")
+    slow, quick = world.open(), world.open()
+    quick.checkpoints.save("c", 1)
+    slow.plan(lambda call: Hold() if call.method == "put" else None)
+    with pytest.raises(errors.OutcomeUnknownError):
+        slow.checkpoints.save("c", 2)
+    with pytest.raises(errors.OutcomeUnknownError):
+        slow.checkpoints.delete("c")
+    saved = quick.checkpoints.save("c", 3)
+
+    slow.faulty.release()
+
+    assert quick.checkpoints.load("c") == saved
+
+
+def _one_version_is_remembered(patch: Patch) -> None:
+    patch.setattr(checkpoints, "HISTORY_MAX", 1)
+
+
+@history(without=_one_version_is_remembered)
+def checkpoint_read_back_too_late(patch: Patch) -> None:
+    """Our save is applied, its answer lost; another saves on top of it before we read back."""
+    world = World("put")
+    ours, other = world.open(), world.open()
+    first = ours.checkpoints.save("c", 1)
+
+    def plan(call):
+        if call.method == "put":
+            ours.plan(then_another)
+            return LoseAnswer()
+        return None
+
+    def then_another(call):
+        ours.calm()
+        other.checkpoints.save("c", 3)
+
+    ours.plan(plan)
+    saved = ours.checkpoints.save("c", 2, expected_version=first.version)
+
+    assert saved.value == 2
+    assert other.checkpoints.load("c").value == 3
+
+
+def _versions_by_stat(patch: Patch) -> None:
+    from bucketlog_backends import local_files
+
+    def by_stat(fd):
+        found = os.fstat(fd)
+        return found.st_size, f"{found.st_size}-{found.st_mtime_ns}"
+
+    patch.setattr(local_files, "digest_of", by_stat)
+
+
+@history(without=_versions_by_stat)
+def same_mtime_size_inode(patch: Patch) -> None:
+    """A file is replaced by one of the same size and time: a version made of these comes back."""
+    import tempfile
+
+    from bucketlog_backends.local import open_local
+
+    with tempfile.TemporaryDirectory() as folder:
+        backend = open_local(folder, {}, create=True)
+        backend.put("checkpoints/c.json", b"one")
+        version = backend.head("checkpoints/c.json").version
+        path = Path(folder, "checkpoints", "c.json")
+        times = path.stat()
+        with path.open("r+b") as file:
+            file.write(b"two")
+        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+        with pytest.raises(errors.ConflictError):
+            backend.put("checkpoints/c.json", b"six", if_version=version)
+
+        assert backend.get("checkpoints/c.json").data == b"two"
+
+
+# -- the surface -------------------------------------------------------------------------------------------------------
+
+
+def _a_cursor_may_point_anywhere(patch: Patch) -> None:
+    patch.setattr(partition.PartitionReader, "_check_reaches", lambda self, wanted: None)
+
+
+@history(without=_a_cursor_may_point_anywhere)
+def cursor_beyond_the_head(patch: Patch) -> None:
+    """A log was restored from a copy, and a consumer's cursor is past its end."""
+    for mode in ("put", "append"):
+        world = World(mode)
+        world.open().stream().append([event("0"), event("1")])
+
+        with pytest.raises(errors.OffsetOutOfRangeError) as told:
+            list(world.open().stream().read({"0": 5}))
+
+        assert (told.value.offset, told.value.start, told.value.next_offset) == (5, 0, 2)
+
+
+def _days_are_not_compared(patch: Patch) -> None:
+    patch.setattr(stream.Stream, "_once", lambda self, piece, seen, names: piece)
+
+
+@history(without=_days_are_not_compared)
+def ids_across_days(patch: Patch) -> None:
+    """Two writers, one id, two days: both may be stored; it is handed out once, and told."""
+    world = World("put")
+    one, other = (world.open() for _ in range(2))
+    one.stream(partition_by="day").append(event("first", time=day(1)))
+    other.stream(partition_by="day").append(event("second", time=day(1)))
+
+    def meanwhile(call):
+        if call.method == "put":
+            one.calm()
+            other.stream().append(event("same", time=day(3)))
+
+    one.plan(meanwhile)
+    one.stream().append(event("same", time=day(2)))
+
+    assert world.ids() == ["first", "second", "same"]
+    assert len(world.problems()) == 1
+    assert "same" in str(world.problems()[0])
+
+
+def _the_writer_goes_on(patch: Patch) -> None:
+    def run(self):
+        failed = []
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting or self._closed)
+                batch, self._waiting = self._waiting[:1], self._waiting[1:]
+                self._changed.notify_all()
+                if not batch and not failed:
+                    return
+                if not batch:
+                    batch, failed = failed, []
+            try:
+                self._stream.append(batch)
+            except errors.BucketlogError:
+                failed += batch
+
+    patch.setattr(buffer.BufferedWriter, "_run", run)
+
+
+@history(without=_the_writer_goes_on)
+def buffered_writer_reorders(patch: Patch) -> None:
+    """Batch 1 fails, batch 2 lands, batch 1 is tried again."""
+    world = World("put")
+    writer = world.open(on("put", Fail(errors.AccessDeniedError("no")), key=".jsonl"))
+
+    def write_both() -> None:
+        with writer.stream().writer(max_events=1, linger=0) as buffered:
+            buffered.append(event("1"))
+            buffered.append(event("2"))
+
+    with pytest.raises(errors.UnwrittenEventsError) as told:
+        write_both()
+
+    assert [one.id for one in told.value.events][:1] == ["1"]
+    assert world.ids() == []
+
+
+def _partitions_are_not_checked_first(patch: Patch) -> None:
+    patch.setattr(commit.PartitionWriter, "check", lambda self, request: None)
+
+
+@history(without=_partitions_are_not_checked_first)
+def half_of_the_partitions(patch: Patch) -> None:
+    """An append over several partitions fails in the middle."""
+    world = World("put")
+    writer = world.open()
+    by_subject = writer.stream(partition_by="subject")
+    by_subject.append(event("taken", subject="b"))
+
+    with pytest.raises(errors.DuplicateEventError) as told:
+        by_subject.append([event("new", subject="a"), event("taken", subject="b")])
+
+    assert told.value.commits == ()
+    assert world.ids() == ["taken"]
+    writer.plan(on("put", Fail(errors.AccessDeniedError("no")), key="/b/"))
+    with pytest.raises(errors.AccessDeniedError) as denied:
+        by_subject.append([event("new", subject="a"), event("other", subject="b")])
+    assert [(one.partition, one.offsets) for one in denied.value.commits] == [("a", (0,))]
+    assert world.ids() == ["new", "taken"]
+
+
+# -- what holds in any case --------------------------------------------------------------------------------------------
+
+
+def test_late_put_at_a_live_name_changes_nothing():
+    world = World("put")
+    late = world.open(lambda call: Hold() if call.method == "put" and ".jsonl" in call.key else None)
+    other = world.open()
+    with pytest.raises(errors.OutcomeUnknownError):
+        late.stream().append(event("late"))
+    other.stream().append(event("0"))
+
+    refused = late.faulty.release()
+
+    assert all(isinstance(one, errors.ConflictError) for one in refused)
+    assert world.ids() == ["0"]
+
+
+def test_conflict_reported_though_nobody_landed_is_tried_again():
+    world = World("put")
+    writer = world.open(on("put", Fail(errors.ConflictError("already exists")), key=".jsonl"))
+
+    done = writer.stream().append(event("a"))
+
+    assert done.offsets == (0,)
+    assert world.ids() == ["a"]
+
+
+def test_successor_of_a_dead_writer_repeats_its_ids_at_its_name_without_doubling():
+    for released_before in (True, False):
+        world = World("put")
+        dead = world.open(lambda call: Hold() if call.method == "put" and ".jsonl" in call.key else None)
+        with pytest.raises(errors.OutcomeUnknownError):
+            dead.stream().append([event("0"), event("1")])
+        successor = world.open()
+        if released_before:
+            dead.faulty.release()
+        successor.stream().append([event("0"), event("1"), event("2")], on_duplicate="skip")
+        dead.faulty.release()
+
+        assert world.ids() == ["0", "1", "2"]
+
+
+def test_checkpoint_value_that_comes_back_is_still_a_change():
+    world = World("put")
+    store = world.open()
+    first = store.checkpoints.save("c", "same")
+    store.checkpoints.save("c", "other")
+    store.checkpoints.save("c", "same")
+
+    with pytest.raises(errors.CheckpointConflictError):
+        store.checkpoints.save("c", "mine", expected_version=first.version)
+
+
+@pytest.mark.parametrize("mode", ["put", "append"])
+def test_event_data_that_imitates_a_trailer_is_only_data(mode):
+    fake = '{"x":1,"commit":"00000001-01-0123456789abcdef-00000000"}\n'
+    world = World(mode)
+    events = [
+        event("0", data=fake),
+        event("1", data={"commit": "00000001-01-0123456789abcdef-00000000"}),
+        event("2", subject=fake, tags=(fake,), meta={"commit": fake}),
+        event(fake),
+    ]
+    world.open().stream().append(events)
+    for one in events:
+        world.open().stream("singly").append(one)
+
+    assert world.events() == events
+    assert world.events("singly") == events
+    assert world.problems() == world.problems("singly") == ()
+
+
+@pytest.mark.parametrize("mode", ["put", "append"])
+@pytest.mark.parametrize("fault", [Crash(), CrashAfter()], ids=["before", "after"])
+def test_crash_at_any_call_of_an_append_leaves_the_batch_whole_or_absent(mode, fault):
+    crashed = True
+    number = 0
+    while crashed:
+        number += 1
+        world = World(mode)
+        world.open().stream().append(event("before"))
+        dying = world.open()
+        at = len(dying.faulty.calls) + number
+        dying.plan(lambda call, at=at: fault if call.number == at else None)
+        try:
+            dying.stream().append([event("a"), event("b")])
+        except SimulatedCrash:
+            pass
+        else:
+            crashed = False
+            assert number > 3
+        ids = world.ids()
+        world.open().stream().append(event("after"))
+
+        assert ids in (["before"], ["before", "a", "b"])
+        assert world.ids() == [*ids, "after"]
+        assert world.problems() == ()
+
+
+def test_event_is_frozen_so_that_what_was_appended_is_what_was_given():
+    one = event("a")
+
+    with pytest.raises(AttributeError):
+        one.type = "other"
+    assert isinstance(one, Event)
