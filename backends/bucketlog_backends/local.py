@@ -205,7 +205,7 @@ class LocalBackend:
                     self._named.discard(key)
                     with suppress(FileNotFoundError, IsADirectoryError):
                         os.unlink(self._check(key, "delete"))
-                files.fsync_directory(folder.path)
+                self._sync_folder(folder.name)
 
     def close(self) -> None:
         """Close every file, having waited for what other threads are doing."""
@@ -385,6 +385,7 @@ class LocalBackend:
             self._locks.leave(folder)
 
     def _enter_to_append(self, key: str, expected_size: int) -> Folder:
+        self._check(key, "append to")
         folder = self._locks.enter(_folder_of(key), may_make=expected_size == 0)
         if folder is None:
             raise self._refused(key, f"expected size {expected_size}, there is no such object")
@@ -396,7 +397,7 @@ class LocalBackend:
         return folder
 
     def _open_growing(self, folder: Folder, key: str, expected_size: int) -> Growing:
-        path = self._check(key, "append to")
+        path = self._base + key
         flags = os.O_RDWR | os.O_APPEND
         made = False
         try:
@@ -512,16 +513,19 @@ class LocalBackend:
     def _make_name_durable(self, key: str) -> None:
         """Sync the folder of a key, and those above it that this handle has not yet seen to be durable."""
         folder_name = _folder_of(key)
-        files.fsync_directory(self._base + folder_name)
+        self._sync_folder(folder_name)
         placed = []
         while folder_name and folder_name not in self._placed:
             placed.append(folder_name)
             folder_name = _folder_of(folder_name)
-            files.fsync_directory(self._base + folder_name)
+            self._sync_folder(folder_name)
         for known, new in ((self._placed, placed), (self._named, [key])):
             if len(known) > _NAMES_MAX:
                 known.clear()
             known.update(new)
+
+    def _sync_folder(self, folder_name: str) -> None:
+        self._locks.making_room(lambda: files.fsync_directory(self._base + folder_name))
 
     def _make_folders(self, name: str) -> None:
         made = ""
@@ -576,7 +580,7 @@ class LocalBackend:
         """Return what lies in a folder, in the order of whole keys: a folder sorts with the slash behind its name."""
         found = []
         try:
-            with os.scandir(self._base + prefix) as entries:
+            with self._locks.making_room(lambda: os.scandir(self._base + prefix)) as entries:
                 for entry in entries:
                     if entry.is_dir():
                         part = entry.name + "/"

@@ -11,7 +11,8 @@ import errno
 import itertools
 import os
 import threading
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from typing import TYPE_CHECKING, TypeVar
 
 from bucketlog.errors import BucketlogError, CapabilityError
 from bucketlog_backends import local_files as files
@@ -24,6 +25,8 @@ if os.name == "posix":
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+T = TypeVar("T")
 
 LOCK_NAME = ".lock"  # made once in each folder, then never replaced or removed
 _FOLDERS_MAX = 128  # with a lock and perhaps a segment open in each: a process may often open 1024 files, or 256
@@ -63,7 +66,8 @@ class FolderLocks:
                     break
             except BaseException:
                 if folder.is_idle() and folder.lock_fd >= 0:  # interrupted, perhaps just after it was locked
-                    _flock(folder.lock_fd, _UNLOCK)
+                    with suppress(OSError):
+                        _flock(folder.lock_fd, _UNLOCK)
                 folder.gate.release()
                 raise
             folder.gate.release()  # it was closed in the meantime
@@ -97,14 +101,18 @@ class FolderLocks:
                         self._drop(folder)
 
     def open_file(self, path: str, flags: int, *, keep: Folder | None = None) -> int:
-        """Open a file, if need be in the place of folders that are not in use (but not of `keep`)."""
+        """Open a file, `making_room` for it."""
+        return self.making_room(lambda: os.open(path, flags | os.O_CLOEXEC, 0o666), keep=keep)
+
+    def making_room(self, call: Callable[[], T], *, keep: Folder | None = None) -> T:
+        """Do what opens a file; where too many are open, close folders that are not in use and do it again."""
         try:
-            return os.open(path, flags | os.O_CLOEXEC, 0o666)
+            return call()
         except OSError as err:
             if err.errno != errno.EMFILE:
                 raise
-            self._drop_idle(keep)
-            return os.open(path, flags | os.O_CLOEXEC, 0o666)
+        self._drop_idle(keep)
+        return call()
 
     def close(self) -> None:
         """Close every folder, having waited for what other threads are doing."""

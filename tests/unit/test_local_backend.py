@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -120,7 +121,8 @@ def is_locked(folder: Path) -> bool:
 
 
 def run_script(script: str, *arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", script, *map(str, arguments)]
+    # Newer Pythons warn of a fork beside threads, which is what some scripts are about.
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", script, *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, **options)  # type: ignore[call-overload, no-any-return]  # options are those of run
 
 
@@ -275,7 +277,7 @@ def test_key_below_a_file_is_missing(backend: LocalBackend) -> None:
 # -- listing -----------------------------------------------------------------------------------------------------------
 
 # In ASCII, "-" and "." come before "/", and "0" after it.
-TRICKY_KEYS = ["a", "a-b", "a-b-c/x", "a.b/x", "b/-", "b/0", "b/x/y", "b/x-y", "b/x.y", "b0", "b0/x"][:-1]
+TRICKY_KEYS = ["a", "a-b", "a-b-c/x", "a.b/x", "b/-", "b/0", "b/x/y", "b/x-y", "b/x.y", "b0"]
 
 
 def listing_of(keys: list[str], prefix: str, start_after: str, *, delimiter: bool) -> list[str]:
@@ -560,18 +562,18 @@ def test_store_that_was_made_anew_under_an_open_handle_has_one_lock(
     root.mkdir()
     other.append(SEGMENT, b"new", expected_size=0)
 
-    with other.lock(FOLDER), ThreadPoolExecutor(1) as thread:
-        (root.with_name("moved") / SEGMENT).unlink()
-        with pytest.raises(ConflictError):
-            backend.append(SEGMENT, b"!", expected_size=3)
-        appended = thread.submit(backend.append, SEGMENT, b"!", expected_size=3)
-        with pytest.raises(TimeoutError):
-            appended.result(timeout=0.2)
-        other.append(SEGMENT, b"?", expected_size=3)
-        thread.shutdown(wait=False)
+    (root.with_name("moved") / SEGMENT).unlink()
+    with pytest.raises(ConflictError, match="removed"):
+        backend.append(SEGMENT, b"!", expected_size=3)
+    with ThreadPoolExecutor(1) as thread:
+        with other.lock(FOLDER):
+            appended = thread.submit(backend.append, SEGMENT, b"!", expected_size=3)
+            with pytest.raises(TimeoutError):
+                appended.result(timeout=0.2)
+            other.append(SEGMENT, b"?", expected_size=3)
+        with pytest.raises(ConflictError, match="size"):
+            appended.result(timeout=10)
 
-    with pytest.raises(ConflictError):
-        appended.result(timeout=10)
     assert backend.get(SEGMENT).data == b"new?"
 
 
@@ -794,12 +796,11 @@ def test_full_disk_refuses_and_keeps_what_was_there(small_disk: Path) -> None:
     backend = open_local(str(small_disk / "store"), {}, create=True)
     backend.put("key", b"before")
     size = 0
-    with pytest.raises(StorageFullError):
-        while True:
+    with suppress(StorageFullError):
+        for size in range(0, 1_000_000, 30_000):
             backend.append(SEGMENT, b"x" * 30_000, expected_size=size)
-            size += 30_000
 
-    assert len(backend.get(SEGMENT).data) == size > 0
+    assert len(backend.get(SEGMENT).data) == size < 256 * 1024
     with pytest.raises(StorageFullError):
         backend.put("key", b"y" * 30_000)
     with pytest.raises(StorageFullError):
@@ -865,6 +866,10 @@ def test_filesystem_without_locks_is_told(backend: LocalBackend, monkeypatch: py
 
 
 def test_calls_inside_a_lock_do_not_let_go_of_it(backend: LocalBackend, root: Path) -> None:
+    def share() -> None:
+        with backend.lock(FOLDER, shared=True):
+            assert is_locked(root / FOLDER)
+
     with backend.lock(FOLDER):
         for call in (
             lambda: backend.append(SEGMENT, b"12", expected_size=0),
@@ -873,10 +878,7 @@ def test_calls_inside_a_lock_do_not_let_go_of_it(backend: LocalBackend, root: Pa
             lambda: backend.sync(SEGMENT),
             lambda: backend.put(FOLDER + "key", b""),
             lambda: backend.delete([FOLDER + "key"]),
-            lambda: (
-                backend.lock(FOLDER, shared=True).__enter__()
-                and backend.lock(FOLDER, shared=True).__exit__(*[None] * 3)
-            ),
+            share,
             lambda: backend.seal(SEGMENT),
         ):
             call()
@@ -884,6 +886,8 @@ def test_calls_inside_a_lock_do_not_let_go_of_it(backend: LocalBackend, root: Pa
         with pytest.raises(ConflictError):
             backend.append(SEGMENT, b"!", expected_size=9)
         assert is_locked(root / FOLDER)
+
+    assert not is_locked(root / FOLDER)
 
 
 def test_shared_lock_cannot_become_exclusive(backend: LocalBackend) -> None:
@@ -1142,6 +1146,21 @@ def test_watch_outlives_the_removal_of_its_folder(backend: LocalBackend, root: P
         pass
 
     (root / "folder").mkdir()
+    assert watch.wait(30)
+    while watch.wait(0.2):
+        pass
+
+    (root / "folder/key").write_bytes(b"")
+    assert watch.wait(30)
+    watch.close()
+
+
+def test_watch_outlives_a_folder_that_is_removed_and_made_again_at_once(backend: LocalBackend, root: Path) -> None:
+    (root / "folder").mkdir()
+    watch = backend.watch("folder/")
+
+    (root / "folder").rmdir()
+    (root / "folder").mkdir()  # it may well get the inode of the one that was removed
     assert watch.wait(30)
     while watch.wait(0.2):
         pass

@@ -69,16 +69,6 @@ def open_at(server, **options):
     return open_s3(URL, {"endpoint_url": server.url, **KEYS, **options}, create=True)
 
 
-class TestThroughMoto(BackendSuite):
-    race_rounds = 4
-    big_object_bytes = 2 * 1024 * 1024
-    many_keys = 1_001
-
-    @pytest.fixture
-    def open_backend(self, s3_url, s3_bucket):
-        return lambda: open_s3(f"{s3_url}/some prefix/50%25", s3_bucket, create=True)
-
-
 class TestObstoreMemory(BackendSuite):
     race_rounds = 4
     big_object_bytes = 2 * 1024 * 1024
