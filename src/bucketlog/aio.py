@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import itertools
 import threading
 import weakref
 from concurrent.futures import ThreadPoolExecutor
@@ -19,9 +18,9 @@ from bucketlog.event import Event
 from bucketlog.store import open as open_store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+    from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator, Mapping
     from types import TracebackType
-    from typing import Literal
+    from typing import BinaryIO, Literal
 
     from bucketlog.blobs import Blobs
     from bucketlog.buffer import BufferedWriter
@@ -70,13 +69,43 @@ class _Threads:
         thread.join()
 
 
+class _Step(Generic[T]):
+    """What an iterator has under way in a thread. A call that is cancelled meanwhile leaves it to the next one."""
+
+    def __init__(self, threads: _Threads, call: Callable[[], T]) -> None:
+        self._threads, self._call = threads, call
+        self._pending: asyncio.Future[T] | None = None
+
+    async def result(self) -> T:
+        """Begin it, unless it is under way, and wait for what comes of it."""
+        if self._pending is None:
+            self._pending = self._threads.start(self._call)
+        try:
+            found = await asyncio.shield(self._pending)
+        except asyncio.CancelledError:
+            raise  # even if it has ended in this moment: nobody has its result yet
+        except BaseException:
+            self._pending = None
+            raise
+        self._pending = None
+        return found
+
+    async def give_up(self) -> None:
+        """Wait until it is over, whatever comes of it."""
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            await asyncio.wait([pending])
+            pending.exception()  # looked at, or it would be reported as never retrieved
+
+
 class AsyncReader(Generic[T]):
     """An async iterator over what a `Reader` iterates; `cursor` is where to go on."""
 
     def __init__(self, threads: _Threads, reader: Reader[T]) -> None:
         self._threads, self._reader = threads, reader
         self._ready: Iterator[T] = iter(())
-        self._pending: asyncio.Future[tuple[list[T], Cursor]] | None = None
+        self._step = _Step(threads, self._fetch)
+        self._failure: Exception | None = None
         self._positions = dict(reader.cursor)
         self._behind = reader.cursor
 
@@ -92,7 +121,7 @@ class AsyncReader(Generic[T]):
         item = next(self._ready, _NOTHING)
         if item is _NOTHING:
             self._positions = dict(self._behind)
-            found, self._behind = await self._fetched()
+            found, self._behind = await self._step.result()
             self._ready = iter(found)
             item = next(self._ready, _NOTHING)
             if item is _NOTHING:
@@ -104,24 +133,24 @@ class AsyncReader(Generic[T]):
             self._positions = dict(self._behind)
         return item  # type: ignore[return-value]  # not the marker, which was looked at above
 
-    async def _fetched(self) -> tuple[list[T], Cursor]:
-        if self._pending is None:
-            self._pending = self._threads.start(self._fetch)
-        found = await asyncio.shield(self._pending)  # cancelled or not, the next call gets it
-        self._pending = None
-        return found
-
     def _fetch(self) -> tuple[list[T], Cursor]:
-        first = next(self._reader, _NOTHING)
-        if first is _NOTHING:
-            return [], self._reader.cursor
-        found = [first, *itertools.islice(self._reader, _EVENTS_A_HOP)] if isinstance(first, Event) else [first]
-        return found, self._reader.cursor  # type: ignore[return-value]
+        found: list[T] = []
+        if self._failure is not None:
+            raise self._failure
+        try:
+            for item in self._reader:
+                found.append(item)
+                if not isinstance(item, Event) or len(found) == _EVENTS_A_HOP:
+                    break
+        except Exception as err:
+            if not found:
+                raise
+            self._failure = err  # what was read before it is handed out first
+        return found, self._reader.cursor
 
     async def aclose(self) -> None:
         """Stop reading; the cursor stays."""
-        if self._pending is not None:
-            await asyncio.wait([self._pending])
+        await self._step.give_up()
         await self._threads.run(self._reader.close)
 
     async def __aenter__(self) -> AsyncReader[T]:
@@ -137,12 +166,12 @@ _NOTHING = object()
 class AsyncTail:
     """An async iterator without end over what a `Tail` iterates; breaking off ends its waiting at once."""
 
-    def __init__(self, threads: _Threads, tail: Tail | Subscription) -> None:
-        self._threads, self._tail = threads, tail
+    def __init__(self, threads: _Threads, tail: Tail) -> None:
+        self._tail = tail
+        self._step = _Step(threads, functools.partial(_poll_or_wait, tail))
         self._ready: list[Event] = []
-        self._pending: asyncio.Future[list[Event]] | None = None
         self._positions = dict(tail.cursor)
-        self._behind: Cursor | None = None
+        self._behind = tail.cursor
         self._closed = False
 
     @property
@@ -157,10 +186,8 @@ class AsyncTail:
         while not self._ready:
             if self._closed:
                 raise StopAsyncIteration
-            if self._pending is None:
-                self._pending = self._threads.start(_poll_or_wait, self._tail)
-            found = await asyncio.shield(self._pending)
-            self._pending = None
+            self._positions = dict(self._behind)
+            found, self._behind = await self._step.result()
             self._ready = found[::-1]
         event = self._ready.pop()
         if event.partition is not None and event.offset is not None:
@@ -175,8 +202,7 @@ class AsyncTail:
     async def aclose(self) -> None:
         """End the tail, and wait for its thread to be free."""
         self.close()
-        if self._pending is not None:
-            await asyncio.wait([self._pending])
+        await self._step.give_up()
 
     def __del__(self) -> None:
         self._tail.close()
@@ -188,27 +214,32 @@ class AsyncTail:
         await self.aclose()
 
 
-def _poll_or_wait(tail: Tail) -> list[Event]:
+def _poll_or_wait(tail: Tail) -> tuple[list[Event], Cursor]:
     found = tail.poll()
     if not found:
         tail.wait()
-    return found
+    return found, tail.cursor
 
 
 class AsyncSubscription(AsyncTail):
     """A durable consumer; see `bucketlog.Subscription`."""
 
     def __init__(self, threads: _Threads, subscription: Subscription) -> None:
-        super().__init__(threads, subscription)
-        self._subscription = subscription
+        super().__init__(threads, subscription.tail)
+        self._threads, self._subscription = threads, subscription
 
-    async def ack(self) -> Cursor:
-        """Acknowledge all events that the iterator has yielded.
+    @property
+    def name(self) -> str:
+        """The consumer's name."""
+        return self._subscription.name
+
+    async def ack(self, cursor: Mapping[str, int] | None = None) -> Cursor:
+        """Acknowledge all events that the iterator has yielded, or those before a cursor; return the cursor.
 
         Raises:
             SubscriptionLostError: Another consumer took over.
         """
-        return await self._threads.run(self._subscription.ack, self.cursor)
+        return await self._threads.run(self._subscription.ack, self.cursor if cursor is None else cursor)
 
 
 class AsyncWriter:
@@ -216,6 +247,16 @@ class AsyncWriter:
 
     def __init__(self, threads: _Threads, writer: BufferedWriter) -> None:
         self._threads, self._writer = threads, writer
+
+    @property
+    def written(self) -> int:
+        """How many events were acknowledged, duplicates included."""
+        return self._writer.written
+
+    @property
+    def duplicates(self) -> int:
+        """How many of them were stored before."""
+        return self._writer.duplicates
 
     async def append(self, events: Event | Iterable[Event]) -> None:
         """Add to the buffer; waits while it is full."""
@@ -314,9 +355,9 @@ class AsyncCheckpoints:
         """Replace a checkpoint by compare-and-set."""
         return await self._run(self._of.save, name, value, **options)
 
-    async def delete(self, name: str) -> bool:
+    async def delete(self, name: str, **options: Any) -> bool:  # noqa: ANN401
         """Delete a checkpoint; tell whether there was one."""
-        return await self._run(self._of.delete, name)
+        return await self._run(self._of.delete, name, **options)
 
     async def list(self, prefix: str = "") -> list[str]:
         """List names, sorted."""
@@ -341,6 +382,10 @@ class AsyncSnapshots:
         """Return one snapshot."""
         return await self._run(self._of.load, name, at)
 
+    async def names(self) -> list[str]:
+        """Return the names that have snapshots, sorted."""
+        return await self._run(self._of.names)
+
     async def list(self, name: str) -> list[Any]:
         """List the snapshots of a name, oldest first."""
         return await self._run(self._of.list, name)
@@ -348,6 +393,33 @@ class AsyncSnapshots:
     async def prune(self, name: str, *, keep: int) -> Any:  # noqa: ANN401
         """Remove all but the newest."""
         return await self._run(self._of.prune, name, keep=keep)
+
+
+class AsyncBlobFile:
+    """A blob that was opened for reading."""
+
+    def __init__(self, run: Callable[..., Awaitable[Any]], file: BinaryIO) -> None:
+        self._run, self._file = run, file
+
+    async def read(self, size: int = -1) -> bytes:
+        """Read up to `size` bytes, or to the end."""
+        found: bytes = await self._run(self._file.read, size)
+        return found
+
+    async def seek(self, offset: int, whence: int = 0) -> int:
+        """Go to a byte; return which."""
+        position: int = await self._run(self._file.seek, offset, whence)
+        return position
+
+    async def aclose(self) -> None:
+        """Release what is held."""
+        await self._run(self._file.close)
+
+    async def __aenter__(self) -> AsyncBlobFile:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
 
 
 class AsyncBlobs:
@@ -363,6 +435,10 @@ class AsyncBlobs:
     async def get(self, digest: str) -> bytes:
         """Return a blob's bytes, checked."""
         return await self._run(self._of.get, digest)
+
+    async def open(self, digest: str) -> AsyncBlobFile:
+        """Open a blob for reading, by ranges; what is read to the end from its start is checked."""
+        return AsyncBlobFile(self._run, await self._run(self._of.open, digest))
 
     async def exists(self, digest: str) -> bool:
         """Tell whether a blob is stored."""
@@ -443,11 +519,12 @@ class AsyncStore:
         return await self._threads.run(self._store.streams)
 
     async def subscribe(
-        self, stream: str, name: str, *, start: Literal["earliest", "latest"] = "earliest"
+        self, stream: str | AsyncStream, name: str, *, start: Literal["earliest", "latest"] = "earliest"
     ) -> AsyncSubscription:
         """Take over a durable consumer by name."""
+        source = stream if isinstance(stream, str) else stream.name
         held = AsyncSubscription(
-            self._threads, await self._threads.run(self._store.subscribe, stream, name, start=start)
+            self._threads, await self._threads.run(self._store.subscribe, source, name, start=start)
         )
         self._tails.add(held)
         return held
@@ -477,9 +554,13 @@ class _Opening:
 
     async def _open(self) -> AsyncStore:
         threads = _Threads()
+        opening = threads.start(open_store, self._url, **self._options)
         try:
-            return AsyncStore(threads, await threads.run(open_store, self._url, **self._options))
+            return AsyncStore(threads, await asyncio.shield(opening))
         except BaseException:
+            await asyncio.wait([opening])
+            if opening.exception() is None:  # cancelled while it was being opened
+                await threads.run(opening.result().close)
             await threads.close()
             raise
 

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
+from collections import deque
+from typing import TYPE_CHECKING, NamedTuple
 
 from bucketlog.durations import to_seconds
 from bucketlog.errors import BucketlogError, UnwrittenEventsError
 from bucketlog.event import Event, check_events, encode_lines
+from bucketlog.segments import COMMIT_BYTES_MAX, TRAILER_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import timedelta
     from types import TracebackType
 
-    from bucketlog.commit import Commit
     from bucketlog.stream import OnDuplicate, Stream
+
+_BYTES_MAX = COMMIT_BYTES_MAX - TRAILER_BYTES
+
+
+class _Waiting(NamedTuple):
+    """An event in the buffer, and about how many bytes it takes in a commit."""
+
+    event: Event
+    size: int
 
 
 class BufferedWriter:
@@ -46,37 +56,35 @@ class BufferedWriter:
         self.written = 0
         self.duplicates = 0
         self._stream = stream
-        self._max_events, self._max_bytes = max_events, max_bytes
+        self._max_events, self._max_bytes = max_events, min(max_bytes, _BYTES_MAX)
         self._linger_seconds = to_seconds(linger, name="linger")
         self._on_duplicate = on_duplicate
         self._changed = threading.Condition()
-        self._waiting: list[Event] = []
+        self._waiting: deque[_Waiting] = deque()
         self._waiting_bytes = 0
         self._in_flight: list[Event] = []
-        self._flushing = False
+        self._taken = 0  # events that were ever appended
+        self._flush_to = 0  # so many of them are to be committed without lingering
         self._closed = False
         self._failure: BaseException | None = None
         self._told = False
         self._thread: threading.Thread | None = None
 
     def append(self, events: Event | Iterable[Event]) -> None:
-        """Add an event or several to the buffer; what cannot be written is refused here.
+        """Add an event or several to the buffer, as they are now; what cannot be written is refused here.
 
         Raises:
             InvalidEventError: An event cannot be written; none of this call was taken.
             UnwrittenEventsError: A commit failed; the writer has stopped.
         """
-        batch = [events] if isinstance(events, Event) else list(events)
-        where = f"stream {self._stream.name!r}"
-        size = (
-            len(encode_lines(check_events(batch, where=where), indexes=range(len(batch)), where=where)) if batch else 0
-        )
+        batch = self._checked([events] if isinstance(events, Event) else list(events))
         with self._changed:
             self._changed.wait_for(lambda: self._failure or self._closed or not self._is_full())
             self._check_open()
             self._waiting.extend(batch)
-            self._waiting_bytes += size
-            if self._thread is None:
+            self._waiting_bytes += sum(one.size for one in batch)
+            self._taken += len(batch)
+            if self._thread is None and batch:
                 self._thread = threading.Thread(target=self._run, name="bucketlog-writer", daemon=True)
                 self._thread.start()
             self._changed.notify_all()
@@ -90,10 +98,9 @@ class BufferedWriter:
         with self._changed:
             if self._closed and self._failure is None:
                 return
-            self._flushing = True
+            target = self._flush_to = self._taken
             self._changed.notify_all()
-            self._changed.wait_for(lambda: self._failure or not (self._waiting or self._in_flight))
-            self._flushing = False
+            self._changed.wait_for(lambda: self._failure or self.written >= target)
             self._check_open()
 
     def close(self) -> None:
@@ -128,16 +135,31 @@ class BufferedWriter:
             if err is not failure:
                 err.add_note(f"besides, {failure}")
 
+    def _checked(self, batch: list[Event]) -> list[_Waiting]:
+        """Return events that the caller can no longer change, with their sizes."""
+        where = f"stream {self._stream.name!r}"
+        lines = check_events(batch, where=where)
+        body = encode_lines(lines, indexes=range(len(batch)), where=where) if lines else b""
+        return [
+            _Waiting(Event(**{name: getattr(line, name) for name in line.__struct_fields__}), len(text) + 1)
+            for line, text in zip(lines, body.splitlines(), strict=True)
+        ]
+
     def _is_full(self) -> bool:
         return len(self._waiting) >= 2 * self._max_events or self._waiting_bytes >= 2 * self._max_bytes
 
     def _is_due(self) -> bool:
-        return len(self._waiting) >= self._max_events or self._waiting_bytes >= self._max_bytes
+        return (
+            len(self._waiting) >= self._max_events
+            or self._waiting_bytes >= self._max_bytes
+            or self._flush_to > self.written
+            or self._closed
+        )
 
     def _check_open(self) -> None:
         if self._failure is not None:
             self._told = True
-            left = [*self._in_flight, *self._waiting]
+            left = [*self._in_flight, *(one.event for one in self._waiting)]
             msg = (
                 f"write to {self._stream!r}: a commit failed, and the writer stopped with {len(left)} events not "
                 f"acknowledged, which this error holds: {self._failure}"
@@ -153,17 +175,16 @@ class BufferedWriter:
                 self._changed.wait_for(lambda: self._waiting or self._closed)
                 if not self._waiting:
                     return
-                self._changed.wait_for(
-                    lambda: self._is_due() or self._flushing or self._closed, timeout=self._linger_seconds
-                )
-                self._in_flight, self._waiting = self._waiting, []
-                self._waiting_bytes = 0
+                self._changed.wait_for(self._is_due, timeout=self._linger_seconds)
+                self._take()
                 self._changed.notify_all()
             try:
                 done = self._stream.append(self._in_flight, on_duplicate=self._on_duplicate)
             except BaseException as err:  # noqa: BLE001  (raised again, with the events, where somebody listens)
                 with self._changed:
-                    self._in_flight = _not_in(self._in_flight, getattr(err, "commits", ()))
+                    made = {index for one in getattr(err, "commits", ()) for index in one.indexes}
+                    self.written += len(made)
+                    self._in_flight = [event for index, event in enumerate(self._in_flight) if index not in made]
                     self._failure = err
                     self._changed.notify_all()
                 return
@@ -174,7 +195,13 @@ class BufferedWriter:
                 self._in_flight = []
                 self._changed.notify_all()
 
-
-def _not_in(events: list[Event], commits: Iterable[Commit]) -> list[Event]:
-    made = {index for one in commits for index in one.indexes}
-    return [event for index, event in enumerate(events) if index not in made]
+    def _take(self) -> None:
+        """Take the next commit's events out of the buffer: one at least, as many as fit."""
+        size = 0
+        while self._waiting and len(self._in_flight) < self._max_events:
+            size += self._waiting[0].size
+            if self._in_flight and size > self._max_bytes:
+                break
+            one = self._waiting.popleft()
+            self._waiting_bytes -= one.size
+            self._in_flight.append(one.event)

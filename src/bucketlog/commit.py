@@ -214,6 +214,7 @@ class PartitionWriter:
         self._reader = PartitionReader(root, folder, partition, grace_seconds=grace_seconds, where=where)
         self._ids: dict[str, int] = {}
         self._loaded = False
+        self._distrusted = False  # the last sync failed
         self._synced_at = float("-inf")
         self._synced = False  # whether all before the end is known to be durable
         self._basis = (0, Age(root))  # the head as of the last listing or own acknowledged commit, and since when
@@ -302,8 +303,7 @@ class PartitionWriter:
             with self._lead:
                 self._commit_group(group)
         except BaseException as err:  # noqa: BLE001  (each caller of the group gets it, the leader too)
-            # What was written is not known for sure: list anew before the next one.
-            self._reader.key, self._loaded = "", False
+            self._begin_anew()
             for request in group:
                 if request.commit is None and request.error is None:
                     request.error = err if request is group[0] else _copied(err)
@@ -333,7 +333,7 @@ class PartitionWriter:
         """Tell every request of a group what became of it."""
         first = self._reader.offset
         self._learn(decision.ids, first)
-        self._reader.offset = first + len(decision.ids)
+        self._reader.wrote(first + len(decision.ids))
         for place, request in enumerate(group):
             request.commit, request.error = decision.commits.get(place), decision.errors.get(place)
 
@@ -344,6 +344,10 @@ class PartitionWriter:
             self._ids.update(zip(ids, range(first, first + len(ids)), strict=True))
         if self._days is not None:
             self._days.update(dict.fromkeys(ids, self.partition))
+
+    def _begin_anew(self) -> None:
+        """List before the next commit: what the last one wrote is not known for sure."""
+        self._reader.key, self._loaded, self._synced = "", False, False
 
     # -- knowing what is there -----------------------------------------------------------------------------------------
 
@@ -368,13 +372,64 @@ class PartitionWriter:
 
     # -- segments that grow --------------------------------------------------------------------------------------------
 
+    def append_now(self, lines: bytes, event_id: str) -> Commit | None:
+        """Commit a single new event if nothing stands in its way; None when `append` has to look closer.
+
+        A durable append waits 100 microseconds and more for the disk, and after such a wait every step costs some times
+        what it costs in a loop: this is `append` without the steps that an event alone does not need.
+
+        Raises:
+            StorageFullError: No room; nothing was written.
+            OutcomeUnknownError: It could not be synced, and not be taken back.
+        """
+        lead = self._lead
+        if not lead.acquire(blocking=False):
+            return None  # somebody else commits: wait for the next group
+        try:
+            reader, appender = self._reader, self.root.appender
+            size = reader.byte
+            if (
+                not self._synced
+                or self._distrusted
+                or not size
+                or appender is None
+                or event_id in self._ids
+                or size + len(lines) + seg.TRAILER_BYTES > seg.SEGMENT_BYTES_MAX
+                or self.root.sync != "always"
+            ):
+                return None
+            data = seg.seal_commit(lines, events=1, flags=seg.ALL_BEFORE_SYNCED, write_id=self.root.clock.write_id())
+            try:
+                appender.append(reader.key, data, expected_size=size)
+            except ConflictError:
+                return None
+            except OutcomeUnknownError:
+                self._distrusted = True
+                if self._may_be_seen([event_id]):
+                    raise
+                return None
+            offset = reader.offset
+            reader.byte = size + len(data)
+            self._learn([event_id], offset)
+            reader.wrote(offset + 1)
+            return Commit(self.partition, offset, offset + 1, (offset,), (), (0,))
+        except BaseException:
+            self._begin_anew()
+            raise
+        finally:
+            lead.release()
+
     def _commit_by_append(self, group: list[Request], appender: AppendBackend) -> None:
         decision = self._decide(group)
-        if decision.lines and self._fits(decision):
+        if decision.lines and self._fits(decision) and not self._distrusted:
             try:
                 self._append(decision, appender)
             except ConflictError:
                 pass  # another writer was here; look again under the lock
+            except OutcomeUnknownError:
+                self._distrusted = True
+                if self._may_be_seen(decision.ids):
+                    raise
             else:
                 self._settle(group, decision)
                 return
@@ -386,10 +441,46 @@ class PartitionWriter:
             self._repair(appender)
             decision = self._decide(group)
             if decision.lines:
-                if not self._fits(decision):
+                if self._distrusted or not self._fits(decision):
                     self._roll(appender)
-                self._append_or_move_on(decision, appender)
+                try:
+                    self._append(decision, appender)
+                except OutcomeUnknownError:
+                    if self._distrusted:
+                        raise
+                    self._distrusted = True
+                    self._append_elsewhere(decision, appender)
+                self._distrusted = False
         self._settle(group, decision)
+
+    def _may_be_seen(self, ids: Sequence[str]) -> bool:
+        """Tell whether a commit that could not be synced still stands there, as the backend could not cut it off.
+
+        Then somebody may have read it, so that it can be neither taken back nor written again.
+        """
+        try:
+            self._catch_up()
+        except BucketlogError:
+            return True
+        return not self._ids.keys().isdisjoint(ids)
+
+    def _append_elsewhere(self, decision: Decision, appender: AppendBackend) -> None:
+        """Write a commit that could not be synced to a new segment. Held: the lock, since before it was written.
+
+        Raises:
+            OutcomeUnknownError: That failed as well.
+        """
+        reader = self._reader
+        try:
+            if reader.byte:
+                appender.cut(reader.key, reader.byte, aside=None)
+            self._roll(appender)
+            self._append(decision, appender)
+        except OutcomeUnknownError:
+            raise
+        except BucketlogError as err:
+            msg = f"append to {self.where}: the disk did not confirm the write, and then: {err}; read what is there"
+            raise OutcomeUnknownError(msg, key=reader.key) from err
 
     def _fits(self, decision: Decision) -> bool:
         size = self._reader.byte
@@ -422,24 +513,18 @@ class PartitionWriter:
             else:
                 root.sync_soon(reader.key)
 
-    def _append_or_move_on(self, decision: Decision, appender: AppendBackend) -> None:
-        """Append under the lock; where the storage fails to sync, trust that segment no further and take a new one."""
-        reader = self._reader
-        try:
-            self._append(decision, appender)
-        except OutcomeUnknownError:
-            # After a failed sync the page cache may show what the disk does not have, and the next sync succeed.
-            appender.cut(reader.key, reader.byte, aside=None)
-            if reader.byte:
-                self._roll(appender)
-            else:
-                appender.delete([reader.key])
-            self._append(decision, appender)
-
     def _roll(self, appender: AppendBackend) -> None:
-        """Close the newest segment and stand in front of the next one."""
-        appender.seal(self._reader.key)
-        self._reader.key, self._reader.byte = self.folder + seg.segment_name(self._reader.offset), 0
+        """Close the newest segment and stand in front of the next one. Held: the lock.
+
+        This is also what follows a failed sync, after which the page cache may show what the disk does not have, and
+        the next sync succeed: we trust that segment no further.
+        """
+        reader = self._reader
+        if reader.byte:
+            appender.seal(reader.key)
+            reader.key, reader.byte = self.folder + seg.segment_name(reader.offset), 0
+        else:
+            appender.delete([reader.key])  # it holds nothing yet, and the next one has the same name
         self._synced = True
 
     def _repair(self, appender: AppendBackend) -> None:

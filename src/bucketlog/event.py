@@ -73,6 +73,9 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, eq=False, gc=False, repr_
             return NotImplemented
         return self._values() == other._values()
 
+    def __ne__(self, other: object) -> bool:  # the one inherited from msgspec compares by identity
+        return not self == other
+
     def __hash__(self) -> int:
         return hash((self.type, self.id))
 
@@ -150,7 +153,7 @@ class Line(msgspec.Struct, kw_only=True, gc=False, omit_defaults=True):
 
 def _plain(value: object) -> object:
     """Serve subclasses of what JSON has, such as numpy.float64; anything else was refused before."""
-    return next(kind(value) for kind in (str, int, float) if isinstance(value, kind))  # type: ignore[call-overload]
+    return next(kind(value) for kind in (str, int, float) if isinstance(value, kind))
 
 
 _encoder = msgspec.json.Encoder(enc_hook=_plain)
@@ -167,13 +170,14 @@ def check_events(events: Sequence[Event], *, where: str) -> list[Line]:
         InvalidEventError: One of them cannot be written; names its index, the field and why.
     """
     try:
-        lines = msgspec.convert(events, list[Line], from_attributes=True)
+        if len(events) == 1:  # the way of a single append: looking up how to convert a list costs more than converting
+            lines = [msgspec.convert(events[0], Line, from_attributes=True)]
+        else:
+            lines = msgspec.convert(events, list[Line], from_attributes=True)
     except (msgspec.ValidationError, RecursionError, AttributeError):  # numpy's numbers lack what msgspec looks for
         return [_check_one(event, index, where) for index, event in enumerate(events)]
     for index, (line, event) in enumerate(zip(lines, events, strict=True)):
-        if (
-            type(event) not in _KINDS or line.time is not event.time
-        ):  # whatever has the same attributes, or times as text
+        if type(event) not in _KINDS or line.time is not event.time:  # something like an event, or with a text for time
             lines[index] = line = _check_one(event, index, where)
         if line.time.tzinfo is not UTC:
             line.time = _to_utc(line.time, index, where)

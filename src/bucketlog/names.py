@@ -58,3 +58,12 @@ def encode_name(name: str, *, what: str = "name", suffix: str = "") -> str:
 def decode_name(part: str) -> str:
     """Return the name that a part was made from (without its suffix)."""
     return unquote(part, errors="strict")
+
+
+def name_of(part: str) -> str | None:
+    """Return the name that a part of a listed key stands for, or None for what others put there."""
+    try:
+        name = decode_name(part)
+        return name if encode_name(name) == part else None
+    except (UnicodeDecodeError, InvalidNameError):
+        return None

@@ -103,7 +103,8 @@ class PartitionReader:
         age = Age(self.root)
         self.bounds = self._read_bounds()
         first = since if since >= self.bounds.floor else self.bounds.start
-        after = self.folder + seg.segment_name(first - 1) if first else ""
+        # What contains the start may begin before it.
+        after = self.folder + seg.segment_name(first - 1) if first > self.bounds.start else ""
         found = []
         for entry in self.root.backend.list(self.folder, start_after=after):
             one = seg.parse_segment(self.folder, entry.key.removeprefix(self.folder), entry.size)
@@ -142,11 +143,13 @@ class PartitionReader:
             CorruptSegmentError: That segment is damaged.
         """
         listed = self.list_segments()
-        self.seek(listed[-1].first if listed else self.bounds.start)
-        if listed and listed[-1].next is not None:
-            self.offset = listed[-1].next
-            return self.offset
-        for _ in self.regions():
+        if not listed:
+            return self.bounds.start
+        last = listed[-1]
+        if last.next is not None:
+            return last.next
+        self.key, self.byte, self.offset = last.key, 0, last.first
+        for _ in self._live(newest=self._may_grow(last.key), want=self._want(last)):
             pass
         return self.offset
 
@@ -167,7 +170,9 @@ class PartitionReader:
             listing = not self.key or self.is_stale()
             try:
                 yield from self._listed(wanted) if listing else self._newer()
-            except (NotFoundError, _OldListingError):
+            except _OldListingError:
+                wanted, self.key = max(wanted, self.offset), ""
+            except NotFoundError:
                 # Compacted and removed since we listed; a new listing shows what took its place.
                 wanted = max(wanted, self.offset)
                 if wanted == relisted_at:
@@ -193,50 +198,67 @@ class PartitionReader:
             self._check_reaches(wanted)
             return
         self.offset = todo[0].first
+        growing = False
         for one, data in self._fetched(todo):
-            if one.first != self.offset:
+            if one.first > self.offset or (one.next is None and one.first != self.offset):
                 raise self._corrupt(self.key, self.byte, f"it ends before {one.first}, where the next begins")
             if self.is_stale():
                 raise _OldListingError
-            newest = one is todo[-1] and self.root.appender is not None
+            growing = one is todo[-1] and self._may_grow(one.key)
+            behind, self.offset = self.offset, one.first  # two compactions may overlap
             self.key, self.byte = one.key, 0
-            for region in self._compacted(one) if one.next is not None else self._live(newest=newest, data=data):
-                if region.first + region.events > wanted:
-                    yield region
+            inside = (
+                self._compacted(one)
+                if one.next is not None
+                else self._live(newest=growing, data=data, want=self._want(one))
+            )
+            for region in inside:
+                if region.first + region.events > max(wanted, behind):
+                    yield _from(region, behind)
             if one.next is not None and one.next != self.offset:
                 raise self._corrupt(one.key, self.byte, f"it ends at offset {self.offset}, not at {one.next}")
         self._check_reaches(wanted)
-        if todo[-1].next is not None or self.root.appender is None:
+        if not growing:  # also when its writer closed it and died before it began the next one
             self._go_to(self.offset)
 
     def _newer(self) -> Iterator[Region]:
         """Read what was committed behind what was read so far."""
-        appender = self.root.appender
         while True:
             # Asked before reading: then what is read of a sealed segment is all of it.
-            sealed = appender is not None and appender.is_sealed(self.key)
+            growing = self._may_grow(self.key)
             try:
-                yield from self._live(newest=appender is not None and not sealed)
+                yield from self._live(newest=growing)
             except NotFoundError:
                 if self.byte:
                     raise
                 return  # the next name is not there yet
-            if appender is not None and not sealed:
+            if growing:
                 return
             self._go_to(self.offset)
+
+    def _may_grow(self, key: str) -> bool:
+        return self.root.appender is not None and not self.root.appender.is_sealed(key)
+
+    def _want(self, one: Segment) -> int:
+        """Return how many bytes of a live segment to ask for: an object of an object store is one commit."""
+        return READ_BYTES if self.root.appender is not None else one.size + 1
+
+    def wrote(self, offset: int) -> None:
+        """Go on behind a commit of our own, of which there is nothing to read."""
+        self.offset = self._known_boundary = offset
 
     def _go_to(self, offset: int) -> None:
         """Stand in front of the segment that will begin at an offset."""
         self.key, self.byte, self.offset = self.folder + seg.segment_name(offset), 0, offset
 
-    def _live(self, *, newest: bool, data: bytes | None = None) -> Iterator[Region]:
+    def _live(self, *, newest: bool, data: bytes | None = None, want: int = READ_BYTES) -> Iterator[Region]:
         """Read a live segment from `byte` on; its newest bytes are made durable before they are handed out.
 
         Args:
             newest: Whether it may still grow, and so end in a torn write.
             data: All of it, if it was fetched already.
+            want: How many bytes to ask for at a time.
         """
-        want = READ_BYTES
         while True:
             if data is None:
                 data = self.root.backend.get(self.key, self.byte, self.byte + want).data
@@ -288,7 +310,12 @@ class PartitionReader:
         stream = zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True)
         carried = b""
         while True:
-            piece = stream.read(READ_BYTES)
+            try:
+                piece = stream.read(READ_BYTES)
+            except zstandard.ZstdError as err:
+                raise self._corrupt(
+                    one.key, self.byte + len(carried), f"it does not unpack from here on: {err}"
+                ) from err
             data = carried + piece
             found = seg.scan(data, at=self.byte, complete=not piece)
             if found.rest and (found.rest != "partial" or not piece):
@@ -349,6 +376,20 @@ class PartitionReader:
     def _corrupt(self, key: str, byte: int, why: str, *, offset: int | None = None) -> CorruptSegmentError:
         msg = f"read {self.where}: {key} is damaged at byte {byte}: {why}; stop and repair it from a copy"
         return CorruptSegmentError(msg, key=key, byte=byte, offset=self.offset if offset is None else offset)
+
+
+def _from(region: Region, offset: int) -> Region:
+    """Leave out the commits before an offset."""
+    here, count = region.first, 0
+    while here < offset:
+        here += region.spans[count].events
+        count += 1
+    if not count:
+        return region
+    cut = region.spans[count].start
+    spans = [span._replace(start=span.start - cut, end=span.end - cut) for span in region.spans[count:]]
+    events = region.first + region.events - here
+    return Region(here, events, region.data[cut:], region.end - cut, region.key, region.byte + cut, spans)
 
 
 def _end(one: Segment, following: Segment | None) -> float:

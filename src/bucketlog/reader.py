@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-from collections import deque
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 import msgspec
@@ -21,7 +19,6 @@ if TYPE_CHECKING:
     from bucketlog.partition import PartitionReader, Region
 
 PIECE_BYTES = 128 * 1024  # decoded at once: a few hundred events, which still fit a processor's cache
-_AHEAD_BYTES = 16 * 1024 * 1024
 
 T = TypeVar("T")
 
@@ -50,18 +47,15 @@ def pieces(reader: PartitionReader, regions: Iterable[Region], wanted: Filter, *
     needles = wanted.needles()
     eager = False
     for region in regions:
-        data, at, here = region.data, 0, region.first
         offset = max(offset, reader.bounds.start)
-        while at < region.end:
-            end = data.find(b"\n", min(at + PIECE_BYTES, region.end) - 1) + 1 or region.end
-            last = end >= region.end
-            events = region.first + region.events - here if last else data.count(b"\n", at, end)
+        here = region.first
+        for at, end, events in _cut(region):
             following = here + events
             if following > offset:
                 before = touches.count
                 try:
                     found = filters.select(
-                        data,
+                        region.data,
                         at,
                         end,
                         offsets=range(here, following),
@@ -78,7 +72,30 @@ def pieces(reader: PartitionReader, regions: Iterable[Region], wanted: Filter, *
                 yield Piece(Batch(reader.partition, max(here, offset) if first is None else first, found), following)
                 # Whoever touched most of this piece's data will want that of the next one too.
                 eager = eager or (touches.count - before) * 2 > len(found)
-            here, at = following, end
+            here = following
+
+
+def _cut(region: Region) -> Iterator[tuple[int, int, int]]:
+    """Cut a region into pieces, as (start, end, events): between commits, and only large commits between lines."""
+    start = events = 0
+    for span in region.spans:
+        events += span.events
+        if span.end - start >= PIECE_BYTES:
+            if span.end - start > 4 * PIECE_BYTES:
+                yield from _cut_by_lines(region.data, start, span.end, events)
+            else:
+                yield start, span.end, events
+            start, events = span.end, 0
+    if events:
+        yield start, region.end, events
+
+
+def _cut_by_lines(data: bytes, start: int, stop: int, events: int) -> Iterator[tuple[int, int, int]]:
+    while start < stop:
+        end = data.find(b"\n", min(start + PIECE_BYTES, stop) - 1) + 1 or stop
+        found = events if end >= stop else data.count(b"\n", start, end)
+        yield start, end, found
+        start, events = end, events - found
 
 
 def _not_events(reader: PartitionReader, region: Region, err: Exception) -> CorruptSegmentError:
@@ -172,56 +189,3 @@ def event_reader(source: Iterator[Piece], after: Cursor, *, limit: int | None) -
 def batch_reader(source: Iterator[Piece], after: Cursor, *, limit: int | None) -> Reader[Batch]:
     """Return a reader of batches."""
     return Reader(source, after, limit=limit, unpack=Reader._each_batch)  # noqa: SLF001
-
-
-def read_ahead(regions: Iterator[Region]) -> Iterator[Region]:
-    """Run an iterator of regions in a thread of its own, a bounded number of bytes ahead.
-
-    Reading and checksumming then use a second core: both leave the interpreter's lock to the decoder.
-    """
-    changed = threading.Condition()
-    ready: deque[Region] = deque()
-    waiting_bytes = 0
-    stopped = False
-    ended: BaseException | bool = False
-
-    def may_go_on() -> bool:
-        return stopped or waiting_bytes < _AHEAD_BYTES
-
-    def run() -> None:
-        nonlocal waiting_bytes, ended
-        end: BaseException | bool = True
-        try:
-            for region in regions:
-                with changed:
-                    ready.append(region)
-                    waiting_bytes += region.end
-                    changed.notify_all()
-                    changed.wait_for(may_go_on)
-                    if stopped:
-                        break
-        except BaseException as err:  # noqa: BLE001  (raised again where the regions are used)
-            end = err
-        with changed:
-            ended = end
-            changed.notify_all()
-
-    thread = threading.Thread(target=run, name="bucketlog-read-ahead", daemon=True)
-    thread.start()
-    try:
-        while True:
-            with changed:
-                changed.wait_for(lambda: ready or ended)
-                if not ready:
-                    break
-                region = ready.popleft()
-                waiting_bytes -= region.end
-                changed.notify_all()
-            yield region
-        if isinstance(ended, BaseException):
-            raise ended
-    finally:
-        with changed:
-            stopped = True
-            changed.notify_all()
-        thread.join()

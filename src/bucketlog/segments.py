@@ -10,7 +10,7 @@ from binascii import crc32
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection
 
 SEGMENT_BYTES_MAX = 64 * 1024 * 1024
 COMMIT_BYTES_MAX = 64 * 1024 * 1024
@@ -18,7 +18,7 @@ TRAILER_BYTES = 51
 ALL_BEFORE_SYNCED = 0x01  # flag: all that stands before this commit was synced when it was written
 
 _OFFSET_DIGITS = 20
-_NAME = re.compile(r"(\d{20})(?:\.jsonl|-(\d{20})\.jsonl\.zst)")
+_NAME = re.compile(r"([0-9]{20})(?:\.jsonl|-([0-9]{20})\.jsonl\.zst)")
 _TRAILER = re.compile(rb',"commit":"([0-9a-f]{8})-([0-9a-f]{2})-([0-9a-f]{16})-([0-9a-f]{8})"}\n')
 # What the CRC leaves out at the end of a commit: its own 8 digits, quote, brace, newline.
 _CRC_BYTES = 11
@@ -28,6 +28,7 @@ _FIXED = tuple(
     for place, byte in enumerate(b',"commit":"________-__-________________-________"}\n')
     if byte != ord("_")
 )
+_TEXT = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
 # Storage loses whole sectors. Shorter runs of zero bytes are damage of another kind, unless they touch a sector's edge.
 _SECTOR_BYTES = 512
 _ZERO_RUN = re.compile(rb"\0+")
@@ -130,10 +131,18 @@ def _judge(data: bytes, start: int, at: int) -> str:
         return "corrupt" if any(flags & ALL_BEFORE_SYNCED for flags in later) else "torn"
     if later or _TRAILER.search(data, start):
         return "corrupt"  # an append that broke off leaves no trailer behind
-    tail = data[-TRAILER_BYTES:] if len(data) - start >= TRAILER_BYTES else b""
-    if tail and 2 * sum(tail[place] == byte for place, byte in _FIXED) > len(_FIXED):
-        return "corrupt"  # it was written to its end: this was a trailer
-    return "partial"
+    return "corrupt" if _was_a_trailer(data, start) else "partial"
+
+
+def _was_a_trailer(data: bytes, start: int) -> bool:
+    """Tell whether `data` was written to its end: whether it ends with what is left of a trailer."""
+    end = len(data) - TRAILER_BYTES
+    if end < start or 2 * sum(data[place] == byte for place, byte in _FIXED) <= len(_FIXED):
+        return False
+    # A trailer is the last member of a line. What only looks like one stands in a text or in another member's value.
+    line = _TEXT.sub(b"0", data[max(data.rfind(b"\n", start, end) + 1, start) : end])
+    depth = line.count(b"{") + line.count(b"[") - line.count(b"}") - line.count(b"]")
+    return depth == 1 and b'"' not in line and not line.endswith((b":", b"{"))
 
 
 def _whole_flags(data: bytes, trailer: re.Match[bytes], floor: int) -> int | None:
@@ -161,7 +170,7 @@ def _never_written(data: bytes, start: int, at: int) -> bool:
     return False
 
 
-def chain(segments: Iterable[Segment], *, start: int, floor: int) -> list[Segment]:
+def chain(segments: Collection[Segment], *, start: int, floor: int) -> list[Segment]:
     """Return the segments that count, in order: each begins where what precedes it ends.
 
     Args:

@@ -10,7 +10,7 @@ from bucketlog.blobs import Blobs
 from bucketlog.checkpoints import Checkpoints
 from bucketlog.clock import SystemClock
 from bucketlog.location import parse
-from bucketlog.names import decode_name
+from bucketlog.names import name_of
 from bucketlog.objects import Objects
 from bucketlog.root import SyncMode, open_root
 from bucketlog.snapshots import Snapshots
@@ -98,7 +98,7 @@ class EventStore(Protocol):
         ...
 
     def close(self) -> None:
-        """Release what is held. Calling it again does nothing."""
+        """End all tails and release what is held. Calling it again does nothing."""
         ...
 
     def __enter__(self) -> EventStore:
@@ -157,7 +157,8 @@ class Store:
     def streams(self) -> list[str]:
         """List the streams that were written, sorted by name."""
         found = self._root.backend.list("streams/", delimiter=True)
-        return sorted(decode_name(one.key[len("streams/") : -1]) for one in found if one.key.endswith("/"))
+        names = (name_of(one.key[len("streams/") : -1]) for one in found if one.key.endswith("/"))
+        return sorted(name for name in names if name is not None)
 
     def subscribe(
         self, stream: str | Stream, name: str, *, start: Literal["earliest", "latest"] = "earliest"
@@ -167,7 +168,9 @@ class Store:
         return Subscription(self._root, self.checkpoints, source, name, start=start)
 
     def close(self) -> None:
-        """Release what is held. Calling it again does nothing."""
+        """End all tails and release what is held. Calling it again does nothing."""
+        for state in list(self._streams.values()):
+            state.close()
         self._root.close()
 
     def __enter__(self) -> Store:
@@ -191,7 +194,8 @@ def _after_fork_in_child() -> None:
         store._forget()  # noqa: SLF001
 
 
-os.register_at_fork(after_in_child=_after_fork_in_child)
+if hasattr(os, "register_at_fork"):  # pragma: no branch
+    os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 def open(

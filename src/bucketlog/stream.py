@@ -4,31 +4,32 @@ from __future__ import annotations
 
 import heapq
 import threading
+import weakref
 from collections import deque
 from dataclasses import asdict
+from itertools import chain
 from typing import TYPE_CHECKING, Literal, TypeAlias, overload
 
 from bucketlog import verification
 from bucketlog.ahead import map_ahead
 from bucketlog.backend import ABSENT
 from bucketlog.buffer import BufferedWriter
-from bucketlog.commit import Commit, PartitionWriter, Request, check_size
+from bucketlog.commit import Commit, PartitionWriter, Request, check_size, decide
+from bucketlog.conditional import put_and_settle
 from bucketlog.cursor import Cursor
 from bucketlog.documents import decode_document, encode_document
 from bucketlog.errors import (
     BucketlogError,
-    ConflictError,
     CorruptCheckpointError,
     NotFoundError,
-    OutcomeUnknownError,
     StreamSettingsError,
 )
 from bucketlog.event import Event, check_events, encode_lines
 from bucketlog.filters import Filter
-from bucketlog.names import decode_name, encode_name
-from bucketlog.partition import READ_BYTES, PartitionReader, Region
+from bucketlog.names import encode_name, name_of
+from bucketlog.partition import PartitionReader, Region
 from bucketlog.partitioning import SINGLE_PARTITION, StreamSettings, check_partition_by, day_bounds, partition_of
-from bucketlog.reader import Batch, Piece, Reader, batch_reader, event_reader, pieces, read_ahead
+from bucketlog.reader import Batch, Piece, Reader, batch_reader, event_reader, pieces
 from bucketlog.segments import parse_segment
 from bucketlog.tail import Tail
 
@@ -36,9 +37,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime, timedelta
 
+    from bucketlog.backend import Content
     from bucketlog.event import Line
     from bucketlog.partitioning import PartitionBy
     from bucketlog.root import Root
+    from bucketlog.tail import Follower
     from bucketlog.verification import StreamStats, VerifyReport
 
 __all__ = ["Batch", "Commit", "OnDuplicate", "Reader", "Stream", "StreamState"]
@@ -63,6 +66,17 @@ class StreamState:
         self._writers: dict[str, PartitionWriter] = {}
         self._days: dict[str, str] = {}  # in a stream by day: in which partition an id is stored
         self._days_next_look = float("-inf")
+        self.followers: weakref.WeakSet[Follower] = weakref.WeakSet()  # what tails there are
+        self.single: PartitionWriter | None = None  # of an unpartitioned stream, once it was written to
+
+    def where_of(self, partition: str) -> str:
+        """Return how messages name a partition.
+
+        Raises:
+            InvalidNameError: It cannot be a partition's name.
+        """
+        self.folder_of(partition)
+        return f"{self.where}, partition {partition!r}"
 
     def folder_of(self, partition: str) -> str:
         """Return the key prefix of a partition."""
@@ -93,32 +107,36 @@ class StreamState:
             self._settings = settings
         return self._settings
 
-    def settings_to_write(self, choice: str | None) -> StreamSettings:
-        """Return the stored settings, storing the choice if there are none.
+    def settings_for(self, choice: str | None) -> StreamSettings | None:
+        """Return the stored settings if a caller's choice fits them; None while there are none.
 
         Raises:
-            StreamSettingsError: Others were stored before.
+            StreamSettingsError: Another choice was stored before.
         """
         settings = self.stored_settings()
-        if settings is None:
-            wanted = StreamSettings(choice or "single")
-            key = self.folder + "stream.json"
-            try:
-                self.root.backend.put(key, encode_document(asdict(wanted)), if_version=ABSENT)
-            except (ConflictError, OutcomeUnknownError):
-                # Somebody else's or ours: the ones that are there count for everybody.
-                settings = self.stored_settings()
-                if settings is None:
-                    raise
-            else:
-                settings = self._settings = wanted
-        if choice is not None and choice != settings.partition_by:
+        if settings is not None and choice is not None and choice != settings.partition_by:
             msg = (
                 f"append to {self.where}: it was made with partition_by={settings.partition_by!r}, not {choice!r}; "
                 "open it without partition_by, or use another stream"
             )
             raise StreamSettingsError(msg)
         return settings
+
+    def settings_to_write(self, choice: str | None) -> StreamSettings:
+        """Store a choice, unless somebody was first; return what is stored.
+
+        Raises:
+            StreamSettingsError: Another choice was stored before.
+            OutcomeUnknownError: The storage gave no clear answer.
+            BackendUnavailableError: The storage could not be reached.
+        """
+        wanted = StreamSettings(choice or "single")
+        key = self.folder + "stream.json"
+        data = encode_document(asdict(wanted))
+        if put_and_settle(self.root, key, data, if_version=ABSENT, judge=_not_ours, doing=f"append to {self.where}"):
+            self._settings = wanted
+            return wanted
+        return self.settings_for(choice) or wanted
 
     def writer(self, partition: str) -> PartitionWriter:
         """Return the one writer of a partition in this store handle."""
@@ -156,7 +174,8 @@ class StreamState:
     def partitions(self) -> list[str]:
         """List the partitions, sorted by name."""
         found = self.root.backend.list(self.folder, delimiter=True)
-        return sorted(decode_name(one.key[len(self.folder) : -1]) for one in found if one.key.endswith("/"))
+        names = (name_of(one.key[len(self.folder) : -1]) for one in found if one.key.endswith("/"))
+        return sorted(name for name in names if name is not None)
 
     def day_of(self, ids: Sequence[str]) -> dict[str, str]:
         """Tell in which partitions of a stream by day some ids are stored, as far as can be seen now."""
@@ -175,11 +194,12 @@ class StreamState:
         newest: dict[str, tuple[str, int]] = {}
         for entry in self.root.backend.list(self.folder):
             count += 1
-            folder, _, name = entry.key.rpartition("/")
-            if parse_segment("", name, entry.size):
-                newest[folder] = (name, entry.size)
-        writers = {folder: self.writer(decode_name(folder.rpartition("/")[2])) for folder in newest}
-        behind = [writers[folder] for folder, (name, size) in newest.items() if not writers[folder].knows(name, size)]
+            folder, _, name = entry.key.removeprefix(self.folder).rpartition("/")
+            day = name_of(folder)
+            if day is not None and parse_segment("", name, entry.size):
+                newest[day] = (name, entry.size)
+        writers = {day: self.writer(day) for day in newest}
+        behind = [writers[day] for day, (name, size) in newest.items() if not writers[day].knows(name, size)]
         if self.root.appender is None and len(behind) > 1:
             deque(map_ahead(self.root.executor, PartitionWriter.refresh, behind, ahead=_PARTITIONS_AHEAD), 0)
         else:
@@ -187,11 +207,17 @@ class StreamState:
                 writer.refresh()
         return count
 
+    def close(self) -> None:
+        """End all tails."""
+        for follower in list(self.followers):
+            follower.close()
+
     def forget(self) -> None:
         """Begin anew in a forked child: what was inherited may have been in the middle of anything."""
         self._lock = threading.RLock()
         self._writers = {}
         self._days = {}
+        self.single = None
 
 
 class Stream:
@@ -275,20 +301,116 @@ class Stream:
         state, root = self._state, self._root
         if not root.writable:
             root.check_writable(f"append to stream {state.name!r}")
-        batch = [events] if isinstance(events, Event) else list(events)
         if on_duplicate not in _ON_DUPLICATE:
             msg = f"on_duplicate={on_duplicate!r} is not known; choose {', '.join(map(repr, _ON_DUPLICATE))}"
             raise ValueError(msg)
+        single = state.single
+        if (
+            single is not None
+            and type(events) is Event
+            and partition is None
+            and expected_offset is None
+            and (self._choice is None or self._choice == "single")
+        ):
+            lines = check_events((events,), where=single.where)
+            commit = single.append_now(encode_lines(lines, indexes=(0,), where=single.where), lines[0].id)
+            if commit is not None:
+                return commit
+        batch = [events] if isinstance(events, Event) else list(events)
         lines = check_events(batch, where=state.where)
-        settings = state.settings_to_write(self._choice)
+        settings = state.settings_for(self._choice)
+        if settings is None:
+            # The first append of the stream: what is refused, or empty, leaves nothing behind.
+            checked = self._check_first(batch, lines, partition, expected_offset, on_duplicate)
+            if not batch:
+                return checked
+            settings = state.settings_to_write(self._choice)
         one = partition if partition is not None else SINGLE_PARTITION if settings.partition_by == "single" else None
         if one is not None:
+            writer = state.writer(one)
             if settings.partition_by == "day":
                 _check_day(lines, one, where=state.where)
-            writer = state.writer(one)
+                self._check_other_days(lines, one, on_duplicate)
+            if settings.partition_by == "single" and one == SINGLE_PARTITION:
+                state.single = writer
             request = _request(lines, range(len(lines)), expected_offset, on_duplicate, where=writer.where)
             return writer.append(request)
         return self._append_many(batch, lines, settings, expected_offset, on_duplicate)
+
+    def _check_first(
+        self,
+        batch: Sequence[Event],
+        lines: Sequence[Line],
+        partition: str | None,
+        expected_offset: int | None,
+        on_duplicate: OnDuplicate,
+    ) -> Commit | list[Commit]:
+        """Return what an append would do as the first of its stream, or raise what it would raise."""
+        state = self._state
+        settings = StreamSettings(self._choice or "single")
+        one = partition if partition is not None else SINGLE_PARTITION if settings.partition_by == "single" else None
+        if one is None:
+            groups = self._split(batch, lines, settings, {}, expected_offset)
+        else:
+            groups = {one: range(len(lines))}
+            if settings.partition_by == "day":
+                _check_day(lines, one, where=state.where)
+        commits = []
+        for name, indexes in groups.items():
+            where = state.where_of(name)
+            request = _request([lines[index] for index in indexes], indexes, expected_offset, on_duplicate, where=where)
+            decision = decide([request], 0, _find_nothing, partition=name, where=where)
+            for error in decision.errors.values():
+                raise error
+            commits.append(decision.commits[0])
+        return commits if one is None else commits[0]
+
+    def _check_other_days(self, lines: Sequence[Line], partition: str, on_duplicate: OnDuplicate) -> None:
+        """Refuse ids that are stored on another day than the one that the caller names."""
+        state = self._state
+        stored = state.day_of([line.id for line in lines])
+        for index, line in enumerate(lines):
+            day = stored.get(line.id, partition)
+            if day == partition:
+                continue
+            if on_duplicate == "raise":
+                writer = state.writer(day)
+                writer.check(_request([line], [index], None, on_duplicate, where=writer.where))
+            msg = (
+                f"append to {state.where}, partition {partition!r}: event {index} has the id {line.id!r}, which is "
+                f"stored on {day}; append without partition=…, and its commit tells where"
+            )
+            raise StreamSettingsError(msg)
+
+    def _split(
+        self,
+        batch: Sequence[Event],
+        lines: Sequence[Line],
+        settings: StreamSettings,
+        stored: dict[str, str],
+        expected_offset: int | None,
+    ) -> dict[str, Sequence[int]]:
+        """Return the indexes of the events of each partition, in the order of their first event.
+
+        Args:
+            batch: The events.
+            lines: What they will be written as.
+            settings: The stream's.
+            stored: In a stream by day, where ids are stored already.
+            expected_offset: As for `append`.
+        """
+        groups: dict[str, list[int]] = {}
+        by_day = settings.partition_by == "day"
+        where = self._state.where
+        for index, (event, line) in enumerate(zip(batch, lines, strict=True)):
+            partition = partition_of(event, settings.partition_by, self._custom, index=index, where=where)
+            if by_day:  # a repeat belongs to the day on which the id is stored, whatever its own time
+                partition = stored.setdefault(line.id, partition)
+            groups.setdefault(partition, []).append(index)
+        if expected_offset is not None and len(groups) != 1:
+            msg = f"append to {where}: expected_offset goes with one partition, these events touch {len(groups)}"
+            raise StreamSettingsError(msg)
+        return dict(groups)
 
     def _append_many(
         self,
@@ -299,18 +421,9 @@ class Stream:
         on_duplicate: OnDuplicate,
     ) -> list[Commit]:
         state = self._state
-        groups: dict[str, list[int]] = {}
-        stored = state.day_of([line.id for line in lines]) if settings.partition_by == "day" else None
-        for index, (event, line) in enumerate(zip(batch, lines, strict=True)):
-            partition = partition_of(event, settings.partition_by, self._custom, index=index, where=state.where)
-            if stored is not None:  # a repeat belongs to the day on which the id is stored, whatever its own time
-                partition = stored.setdefault(line.id, partition)
-            groups.setdefault(partition, []).append(index)
-        if expected_offset is not None and len(groups) != 1:
-            msg = f"append to {state.where}: expected_offset goes with one partition, these events touch {len(groups)}"
-            raise StreamSettingsError(msg)
+        stored = state.day_of([line.id for line in lines]) if settings.partition_by == "day" else {}
         requests = []
-        for partition, indexes in groups.items():
+        for partition, indexes in self._split(batch, lines, settings, stored, expected_offset).items():
             writer = state.writer(partition)
             chosen = [lines[index] for index in indexes]
             requests.append((writer, _request(chosen, indexes, expected_offset, on_duplicate, where=writer.where)))
@@ -337,8 +450,8 @@ class Stream:
         """Return a context manager that gathers many appends into few commits.
 
         Args:
-            max_events: Commit when so many events wait.
-            max_bytes: Commit when about so many bytes wait.
+            max_events: Commit when so many events wait; no commit has more.
+            max_bytes: Commit when about so many bytes wait; no commit of several events has more.
             linger: Commit what has waited for so long.
             on_duplicate: As for `append`.
         """
@@ -426,7 +539,7 @@ class Stream:
     def _opened(
         self, names: Sequence[str], after: Mapping[str, int]
     ) -> Iterator[tuple[PartitionReader, Iterator[Region]]]:
-        """Yield the partitions with their regions: read ahead within a large one, and over many small ones."""
+        """Yield the partitions with their regions, over many small ones ahead of time."""
         readers = (self._state.reader(name) for name in names)
 
         def begin(reader: PartitionReader) -> tuple[PartitionReader, list[Region], Iterator[Region]]:
@@ -448,7 +561,7 @@ class Stream:
             else map_ahead(self._root.executor, begin, readers, ahead=_PARTITIONS_AHEAD)
         )
         for reader, begun, regions in opened:
-            yield reader, _continued(begun, regions)
+            yield reader, chain(begun, regions)
 
     def _once(self, piece: Piece, seen: set[int], names: Sequence[str]) -> Piece:
         """Drop events whose id was handed out before, from another day: two writers raced."""
@@ -570,13 +683,8 @@ class Stream:
         return verification.verify(self._state)
 
 
-def _continued(begun: list[Region], regions: Iterator[Region]) -> Iterator[Region]:
-    yield from begun
-    # What begins with this much has more to come: worth a thread of its own.
-    if begun and begun[-1].end >= READ_BYTES // 2:
-        yield from read_ahead(regions)
-    else:
-        yield from regions
+def _not_ours(content: Content | None, *, unclear: bool) -> bool:  # noqa: ARG001  (whosever they are, they count)
+    return False
 
 
 def _request(
@@ -601,6 +709,10 @@ def _check_day(lines: Sequence[Line], partition: str, *, where: str) -> None:
                 f"append to {where}: event {index} is of {day}; this stream by day keeps it there, not in {partition!r}"
             )
             raise StreamSettingsError(msg)
+
+
+def _find_nothing(event_id: str) -> int | None:  # noqa: ARG001  (where ids are looked for when there are none)
+    return None
 
 
 def _by_time(event: Event) -> tuple[datetime, str]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING, Literal
 
 from bucketlog.backend import ABSENT
 from bucketlog.cursor import Cursor
-from bucketlog.errors import CheckpointConflictError, CorruptCheckpointError, SubscriptionLostError
+from bucketlog.errors import CheckpointConflictError, CorruptCheckpointError, InvalidNameError, SubscriptionLostError
+from bucketlog.names import encode_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from types import TracebackType
 
     from bucketlog.checkpoints import Checkpoints
@@ -29,6 +31,7 @@ class Subscription:
     Attributes:
         name: The consumer's.
         cursor: What was acknowledged.
+        tail: What it iterates; `tail.cursor` is what `ack()` would acknowledge.
     """
 
     def __init__(
@@ -40,11 +43,10 @@ class Subscription:
         self.name = name
         self._where = f"{root.url}, subscription {name!r} to stream {stream.name!r}"
         self._checkpoints = checkpoints
-        # Lengths make it injective: no stream and consumer share a checkpoint with another pair.
-        self._checkpoint = f"subscription {len(stream.name)} {stream.name} {name}"
+        self._checkpoint = _checkpoint_name(stream.name, name)
         self._fence = root.clock.write_id()
         self.cursor, self._version = self._take(stream, start)
-        self._tail = stream.tail(self.cursor)
+        self.tail = stream.tail(self.cursor)
 
     def _take(self, stream: Stream, start: str) -> tuple[Cursor, str]:
         """Put our fence where the last holder's was."""
@@ -71,15 +73,26 @@ class Subscription:
     def _value(self, cursor: Cursor) -> dict[str, object]:
         return {"cursor": dict(cursor), "fence": self._fence}
 
-    def ack(self, cursor: Cursor | None = None) -> Cursor:
+    def _is_ours(self, value: object) -> bool:
+        return isinstance(value, dict) and value.get("fence") == self._fence
+
+    def ack(self, cursor: Mapping[str, int] | None = None) -> Cursor:
         """Acknowledge all events that the iterator has yielded, or those before a cursor; return the cursor.
 
         Raises:
             SubscriptionLostError: Another consumer took over. What was not acknowledged is delivered to it.
         """
-        cursor = self._tail.cursor if cursor is None else cursor
+        cursor = self.tail.cursor if cursor is None else Cursor(cursor)
+        value = self._value(cursor)
         try:
-            saved = self._checkpoints.save(self._checkpoint, self._value(cursor), expected_version=self._version)
+            try:
+                saved = self._checkpoints.save(self._checkpoint, value, expected_version=self._version)
+            except CheckpointConflictError:
+                # Perhaps by ourselves: an acknowledgement whose outcome was unclear may have been applied.
+                held = self._checkpoints.load(self._checkpoint)
+                if held is None or not self._is_ours(held.value):
+                    raise
+                saved = self._checkpoints.save(self._checkpoint, value, expected_version=held.version)
         except CheckpointConflictError as err:
             msg = f"acknowledge {self._where}: another consumer of this name took over; stop this one"
             raise SubscriptionLostError(msg, name=self.name) from err
@@ -89,17 +102,17 @@ class Subscription:
 
     def poll(self) -> list[Event]:
         """Return what has come, without waiting; `ack()` then acknowledges all of it."""
-        return self._tail.poll()
+        return self.tail.poll()
 
     def wait(self) -> bool:
         """Wait until there may be more, or for a while; False when the subscription was closed."""
-        return self._tail.wait()
+        return self.tail.wait()
 
     def __iter__(self) -> Iterator[Event]:
-        return iter(self._tail)
+        return iter(self.tail)
 
     def __next__(self) -> Event:
-        return next(self._tail)
+        return next(self.tail)
 
     def __enter__(self) -> Subscription:
         return self
@@ -111,4 +124,19 @@ class Subscription:
 
     def close(self) -> None:
         """End the iteration, from any thread; nothing is acknowledged by it."""
-        self._tail.close()
+        self.tail.close()
+
+
+def _checkpoint_name(stream: str, name: str) -> str:
+    """Return the name of a consumer's checkpoint: no two pairs of stream and consumer share one.
+
+    Raises:
+        InvalidNameError: The consumer's name cannot be one.
+    """
+    encode_name(name, what="subscription")
+    pair = f"subscription {len(stream)} {stream} {name}"
+    try:
+        encode_name(pair, suffix=".json")
+    except InvalidNameError:  # each name may be as long as both together
+        return f"subscription {hashlib.sha256(pair.encode()).hexdigest()}"
+    return pair

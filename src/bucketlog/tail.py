@@ -41,26 +41,17 @@ class Tail:
         wanted: Filter,
         poll: float | timedelta,
     ) -> None:
-        self._state, self._after, self._wanted = state, after, wanted
-        self._partitions = None if partitions is None else sorted(set(partitions))
-        self._poll_seconds = max(to_seconds(poll, name="poll"), 0.001)
-        self._readers: dict[str, PartitionReader] = {}
-        self._regions: dict[str, Iterator[Region]] = {}  # those that are being read
-        self._positions = dict(after)
-        self._taken: Event | None = None
-        self._closed = threading.Event()
-        self._watch: Watch | None = None
-        self._wait_seconds = _FIRST_WAIT_SECONDS
-        self._listed_at = float("-inf")
-        self._items = self._run()
+        if isinstance(partitions, str):
+            msg = f"partitions takes a list of names, got the text {partitions!r}; write [{partitions!r}]"
+            raise TypeError(msg)
+        names = None if partitions is None else sorted(set(partitions))
+        self._follower = Follower(state, after, names, wanted, max(to_seconds(poll, name="poll"), 0.001))
+        self._items = self._follower.run()
 
     @property
     def cursor(self) -> Cursor:
         """Where to go on: behind all that was handed out."""
-        event = self._taken
-        if event is None or event.partition is None or event.offset is None:
-            return Cursor(self._positions)
-        return Cursor({**self._positions, event.partition: event.offset + 1})
+        return self._follower.cursor
 
     def __iter__(self) -> Iterator[Event]:
         return self._items
@@ -78,9 +69,7 @@ class Tail:
 
     def close(self) -> None:
         """End the tail, also one that waits in another thread."""
-        self._closed.set()
-        if self._watch is not None:
-            self._watch.close()
+        self._follower.close()
 
     def poll(self) -> list[Event]:
         """Return what has come since the last call, without waiting; a bounded number of events.
@@ -91,26 +80,93 @@ class Tail:
             OffsetOutOfRangeError: The cursor points before the start or beyond the end of the log.
             CorruptSegmentError: A segment is damaged.
         """
-        self._taken = None
-        for reader in self._find_readers():
-            name = reader.partition
-            regions = self._regions.setdefault(name, reader.regions())
-            # One region at a time, so that a long history is not gathered in memory.
-            before = reader.offset
-            while (region := next(regions, None)) is not None:
-                found: list[Event] = []
-                for piece in pieces(reader, [region], self._wanted, offset=before):
-                    found += piece.batch.events
-                    self._positions[name] = piece.next_offset
-                if found:
-                    return found
-                before = reader.offset
-            del self._regions[name]
-            self._positions[name] = max(reader.offset, self._positions.get(name, 0))
-        return []
+        return self._follower.poll()
 
     def wait(self) -> bool:
         """Wait until there may be more, or for a while; False when the tail was closed."""
+        return self._follower.wait()
+
+
+class Follower:
+    """What a tail does. Knows nothing of the `Tail`: when the last loop over that breaks off, both are gone at once."""
+
+    def __init__(
+        self, state: StreamState, after: Cursor, partitions: list[str] | None, wanted: Filter, poll_seconds: float
+    ) -> None:
+        self._state, self._after, self._wanted = state, after, wanted
+        self._partitions, self._poll_seconds = partitions, poll_seconds
+        self._readers: dict[str, PartitionReader] = {}
+        self._regions: dict[str, Iterator[Region]] = {}  # those that are being read
+        self._turn = ""  # no partition before this one has the next turn, or one that never rests would keep it
+        self._positions = dict(after)
+        self._taken: Event | None = None
+        self._closed = threading.Event()
+        self._watch: Watch | None = None
+        self._wait_seconds = _FIRST_WAIT_SECONDS
+        self._listed_at = float("-inf")
+        state.followers.add(self)
+
+    @property
+    def cursor(self) -> Cursor:
+        """See `Tail.cursor`."""
+        event = self._taken
+        if event is None or event.partition is None or event.offset is None:
+            return Cursor(self._positions)
+        return Cursor({**self._positions, event.partition: event.offset + 1})
+
+    def close(self) -> None:
+        """See `Tail.close`."""
+        self._closed.set()
+        if self._watch is not None:
+            self._watch.close()
+
+    def run(self) -> Iterator[Event]:
+        """Yield events until closed; that it ends closes it too."""
+        try:
+            while not self._closed.is_set():
+                before = dict(self._positions)
+                found = self.poll()
+                after, self._positions = self._positions, before
+                for event in found:
+                    self._taken = event
+                    yield event
+                    if self._closed.is_set():
+                        return
+                self._taken, self._positions = None, after
+                if not found and not self.wait():
+                    return
+        finally:
+            self.close()
+
+    def poll(self) -> list[Event]:
+        """See `Tail.poll`."""
+        self._taken = None
+        readers = self._find_readers()
+        for reader in [
+            *(one for one in readers if one.partition >= self._turn),
+            *(one for one in readers if one.partition < self._turn),
+        ]:
+            name = self._turn = reader.partition
+            position = self._positions.get(name)
+            try:
+                found = self._next_found(reader)
+            except BaseException:
+                # Nothing of it was handed out: another try begins at the same place.
+                self._regions.pop(name, None)
+                reader.seek(self._after.get(name, -1) if position is None else position)
+                self._positions.pop(name, None)
+                if position is not None:
+                    self._positions[name] = position
+                raise
+            if found:
+                self._wait_seconds = _FIRST_WAIT_SECONDS
+                return found
+            self._turn = name + "\0"
+        self._turn = ""
+        return []
+
+    def wait(self) -> bool:
+        """See `Tail.wait`."""
         backend = self._state.root.backend
         if self._watch is None and isinstance(backend, WatchBackend) and backend.capabilities.watch:
             self._watch = backend.watch(self._state.folder)
@@ -124,30 +180,38 @@ class Tail:
             self._wait_seconds = min(2 * self._wait_seconds, self._poll_seconds)
         return not self._closed.is_set()
 
-    def _run(self) -> Iterator[Event]:
-        try:
-            while not self._closed.is_set():
-                before = dict(self._positions)
-                found = self.poll()
-                after, self._positions = self._positions, before
-                for event in found:
-                    self._taken = event
-                    yield event
-                    if self._closed.is_set():
-                        return
-                self._taken, self._positions = None, after
+    def _next_found(self, reader: PartitionReader) -> list[Event]:
+        """Return the events of the next region of a partition that holds some; none when it is read to its end.
+
+        One region at a time, so that a long history is not gathered in memory.
+        """
+        name = reader.partition
+        begun_before = True
+        while begun_before:  # what was begun in an earlier call ends where the partition ended then
+            begun_before = name in self._regions
+            regions = self._regions.setdefault(name, reader.regions())
+            before = reader.offset
+            while (region := next(regions, None)) is not None:
+                found: list[Event] = []
+                for piece in pieces(reader, [region], self._wanted, offset=before):
+                    found += piece.batch.events
+                    self._positions[name] = piece.next_offset
                 if found:
-                    self._wait_seconds = _FIRST_WAIT_SECONDS
-                elif not self.wait():
-                    return
-        finally:
-            self.close()
+                    return found
+                before = reader.offset
+            del self._regions[name]
+            self._positions[name] = max(reader.offset, self._positions.get(name, 0))
+        return []
 
     def _find_readers(self) -> list[PartitionReader]:
         now = self._state.root.clock.elapsed_seconds()
-        if self._watch is not None or now - self._listed_at >= min(_PARTITIONS_LISTED_SECONDS, self._poll_seconds * 5):
+        often = self._watch is not None or not self._readers  # a stream that has not begun has nothing else to look for
+        if often or now - self._listed_at >= min(_PARTITIONS_LISTED_SECONDS, self._poll_seconds * 5):
             self._listed_at = now
-            names = self._partitions if self._partitions is not None else self._state.partitions()
+            if self._partitions is None:
+                names = self._state.partitions()
+            else:  # readers need the stream's settings, so they are made when it has begun
+                names = self._partitions if self._state.stored_settings() is not None else []
             for name in (
                 *names,
                 *(name for name, offset in self._after.items() if offset and self._partitions is None),

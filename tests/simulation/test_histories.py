@@ -457,48 +457,63 @@ def event_acted_on_and_taken_back(patch: Patch) -> None:
 
 
 def _trust_the_next_sync(patch: Patch) -> None:
-    def trusting(self, decision, appender):
-        reader = self._reader
-        try:
-            self._append(decision, appender)
-        except errors.OutcomeUnknownError:
-            appender.sync(reader.key)  # "it worked this time"
+    real = commit.PartitionWriter._roll
 
-    patch.setattr(commit.PartitionWriter, "_append_or_move_on", trusting)
+    def trusting(self, appender):
+        return None if self._distrusted else real(self, appender)
+
+    patch.setattr(commit.PartitionWriter, "_roll", trusting)
 
 
 @history(without=_trust_the_next_sync)
 def fsync_failed(patch: Patch) -> None:
-    """The sync fails, the page cache still shows the commit, and the next sync succeeds."""
+    """The sync fails; the page cache may still show the commit, and the next sync may succeed."""
+    failed = errors.OutcomeUnknownError("fdatasync failed")
+    for batch in ([event("1")], [event("1"), event("2")]):
+        world = World("append")
+        writer = world.open()
+        writer.stream().append(event("0"))
+        writer.plan(on("append", Fail(failed)))  # the backend has cut back what it could not sync
+
+        done = writer.stream().append(batch[0] if len(batch) == 1 else batch)
+
+        backend = world.backend()
+        assert world.ids() == ["0", *(one.id for one in batch)]
+        assert done.first_offset == 1
+        assert backend.is_sealed(f"streams/s/0/{0:020d}.jsonl")
+        assert b'"id":"1"' in backend.get(f"streams/s/0/{1:020d}.jsonl").data
+
+
+@history(without=_trust_the_next_sync)
+def fsync_failed_twice(patch: Patch) -> None:
+    """The sync of the next segment fails too: nobody can tell."""
+    failed = errors.OutcomeUnknownError("fdatasync failed")
     world = World("append")
     writer = world.open()
     writer.stream().append(event("0"))
-    others = world.open()
-    others.stream().append(event("1"))  # so that the writer goes the way under the lock
-    failed = errors.OutcomeUnknownError("fdatasync failed")
-    appends = 0
+    appends = []
 
     def plan(call):
-        nonlocal appends
-        appends += call.method == "append"
-        # The first append is refused, as another writer was there; the second one's sync fails.
-        return LoseAnswer(failed) if call.method == "append" and appends == 2 else None
+        if call.method == "append":
+            appends.append(call.key)
+            return Fail(failed) if len(appends) <= 2 else None
+        return None
 
     writer.plan(plan)
-    done = writer.stream().append(event("2"))
+    with pytest.raises(errors.OutcomeUnknownError):
+        writer.stream().append(event("1"))
 
-    backend = world.backend()
-    assert world.ids() == ["0", "1", "2"]
-    assert done.first_offset == 2
-    assert backend.is_sealed(f"streams/s/0/{0:020d}.jsonl")
-    assert b'"2"' in backend.get(f"streams/s/0/{2:020d}.jsonl").data
+    writer.stream().append(event("2"))
+    assert world.ids() == ["0", "2"]
+    assert world.problems() == ()
+    assert len(set(appends)) > 1
 
 
 def _every_segment_may_end_torn(patch: Patch) -> None:
     real = partition.PartitionReader._live
 
-    def lenient(self, *, newest, data=None):
-        return real(self, newest=True, data=data)
+    def lenient(self, *, newest, **how):
+        return real(self, newest=True, **how)
 
     patch.setattr(partition.PartitionReader, "_live", lenient)
 

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import itertools
+from concurrent.futures import Executor, Future
 from typing import TYPE_CHECKING
 
 import bucketlog
+from bucketlog import errors
 from bucketlog.backend import ABSENT, ANY, Capabilities, Condition, Content, Entry, Stat
-from bucketlog.location import parse
 from bucketlog.testing.clocks import FakeClock
 from bucketlog.testing.faults import with_faults
+from bucketlog_backends.memory import open_memory
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from bucketlog.backend import Backend
+    from bucketlog.root import Root
     from bucketlog.testing.faults import FaultyBackend, Plan
 
 _numbers = itertools.count()
@@ -26,7 +30,7 @@ class ObjectStore:
     capabilities = Capabilities()
 
     def __init__(self, url: str) -> None:
-        self._inner = parse(url, None, {}).open_backend(create=True)
+        self._inner = open_memory(url, {}, create=True)
         self.url = url
 
     def get(self, key: str, start: int = 0, end: int | None = None) -> Content:
@@ -60,20 +64,32 @@ class World:
 
     def backend(self):
         """One more handle without faults."""
-        return ObjectStore(self.url) if self.mode == "put" else parse(self.url, None, {}).open_backend(create=True)
+        return ObjectStore(self.url) if self.mode == "put" else open_memory(self.url, {}, create=True)
 
-    def open(self, plan: Plan | None = None, *, clock: FakeClock | None = None, **options: object) -> Process:
-        """Start a process: a store handle with faults, and a clock of its own."""
+    def open(
+        self,
+        plan: Plan | None = None,
+        *,
+        clock: FakeClock | None = None,
+        backend: Backend | None = None,
+        **options: object,
+    ) -> Process:
+        """Start a process: a store handle with faults (on a backend of this world), and a clock of its own."""
         clock = clock or FakeClock(seed=next(self._seeds))
-        faulty = with_faults(self.backend())
+        faulty = with_faults(backend or self.backend())
         store = bucketlog.open(faulty, clock=clock, **options)
         if plan is not None:
             faulty.plan = plan
         return Process(store, faulty, clock)
 
+    def is_locked(self) -> bool:
+        """Tell whether a handle is inside a lock."""
+        return any(held.owners for held in open_memory(self.url, {}, create=True)._root._folders.values())
+
     def events(self, stream: str = "s") -> list[bucketlog.Event]:
         """Read all there is, as a fresh process would."""
-        with self.open() as fresh:
+        with self.open(read_only=True) as fresh:
+            fresh.use_one_thread()
             return list(fresh.stream(stream).read())
 
     def ids(self, stream: str = "s") -> list[str]:
@@ -103,6 +119,15 @@ class Process:
     def calm(self) -> None:
         self.faulty.plan = lambda call: None
 
+    def use_one_thread(self) -> None:
+        """Do at once what would be done side by side or later, so that a history can be played again."""
+        self.store._root._executor = AtOnce()
+        self.store._root._syncer = ByHand(self.store._root)
+
+    def sync(self) -> None:
+        """Do what `sync="interval"` does after its interval."""
+        self.store._root._syncer.run()
+
     def close(self) -> None:
         self.store.close()
 
@@ -111,6 +136,40 @@ class Process:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+class AtOnce(Executor):
+    """Runs each call when it is submitted."""
+
+    def submit(self, fn, /, *args, **kwargs):
+        future = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except BaseException as err:  # noqa: BLE001  (an executor hands on whatever was raised)
+            future.set_exception(err)
+        return future
+
+
+class ByHand:
+    """Syncs keys when it is told to."""
+
+    def __init__(self, root: Root) -> None:
+        self._root = root
+        self._keys: list[str] = []
+
+    def soon(self, key: str) -> None:
+        self._keys.append(key)
+
+    def run(self) -> None:
+        keys, self._keys = sorted(set(self._keys)), []
+        for key in keys:
+            try:
+                self._root._sync_now(key)
+            except errors.BucketlogError as err:
+                self._root._fail(err)
+
+    def close(self) -> None:
+        self.run()
 
 
 def event(event_id: str, **values: object) -> bucketlog.Event:
