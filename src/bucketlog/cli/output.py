@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import shutil
 import sys
@@ -38,25 +37,33 @@ def print_events(events: Sequence[Event], *, as_json: bool) -> None:
     if as_json:
         _write(_encoder.encode_lines(events))
     else:
-        sys.stdout.write("".join(f"{event_line(event)}\n" for event in events))
+        width = shutil.get_terminal_size().columns if _is_terminal() else None
+        sys.stdout.write("".join(f"{event_line(event, width=width)}\n" for event in events))
 
 
 def print_table(titles: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Print aligned columns, numbers to the right; nothing is cut or wrapped, so that `awk` can use it too."""
-    kept = [[_cell(value) for value in row] for row in rows]
-    numbers = [all(_is_number(row[place]) for row in kept) for place in range(len(titles))]
-    widths = [max(len(title), *(len(row[place]) for row in kept)) for place, title in enumerate(titles)]
-    for number, row in enumerate([titles, *kept]):
-        cells = [
-            cell.rjust(width) if right else cell.ljust(width)
-            for cell, width, right in zip(row, widths, numbers, strict=True)
+    records = list(rows)
+    pretty = _is_terminal()
+    right = [all(isinstance(row[place], int) for row in records) for place in range(len(titles))]
+    cells = [[_cell(value, pretty=pretty) for value in row] for row in records]
+    widths = [max(len(row[place]) for row in [titles, *cells]) for place in range(len(titles))]
+    for number, row in enumerate([titles, *cells]):
+        aligned = [
+            cell.rjust(width) if to_right else cell.ljust(width)
+            for cell, width, to_right in zip(row, widths, right, strict=True)
         ]
-        line = "  ".join(cells).rstrip()
-        print_text(typer.style(line, bold=True) if not number and _is_terminal() else line)
+        line = "  ".join(aligned).rstrip()
+        print_text(typer.style(line, bold=True) if pretty and not number else line)
 
 
-def event_line(event: Event) -> str:
-    """Return what a person wants to see of an event, on one line; on a terminal in colours, cut at its width."""
+def event_line(event: Event, *, width: int | None = None) -> str:
+    """Return what a person wants to see of an event, on one line.
+
+    Args:
+        event: As it was read.
+        width: That of the terminal: the line is cut to it, and has colours. Without it, neither.
+    """
     data = "" if event.data is None else _encoder.encode(event.data).decode()
     tags = " ".join(f"#{_one_line(tag)}" for tag in event.tags)
     parts: list[tuple[str, Mapping[str, object]]] = [
@@ -68,9 +75,9 @@ def event_line(event: Event) -> str:
         (_one_line(data), {}),
     ]
     shown = [part for part in parts if part[0]]
-    if not _is_terminal():
+    if width is None:
         return " ".join(text for text, _ in shown)
-    left = shutil.get_terminal_size().columns
+    left = width
     pieces = []
     for text, style in shown:
         if left <= 0:
@@ -81,7 +88,6 @@ def event_line(event: Event) -> str:
     return " ".join(pieces)
 
 
-@functools.cache
 def _is_terminal() -> bool:
     return sys.stdout.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
 
@@ -91,12 +97,10 @@ def _write(data: bytes) -> None:
     sys.stdout.buffer.write(data)
 
 
-def _cell(value: object) -> str:
-    return f"{value:,}" if isinstance(value, int) else _one_line("" if value is None else str(value))
-
-
-def _is_number(cell: str) -> bool:
-    return cell.replace(",", "").isdigit()
+def _cell(value: object, *, pretty: bool) -> str:
+    if isinstance(value, int):
+        return f"{value:,}" if pretty else str(value)
+    return _one_line("" if value is None else str(value))
 
 
 def _one_line(text: str) -> str:

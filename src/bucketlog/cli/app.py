@@ -1,0 +1,88 @@
+"""The commands, put together."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+
+import bucketlog
+from bucketlog.cli import (
+    append,
+    checkpoints,
+    import_,
+    read,
+    recent,
+    snapshots,
+    stats,
+    streams,
+    tail,
+    verify,
+)
+from bucketlog.cli.output import print_text
+from bucketlog.cli.run import guarded
+
+HELP = (
+    "An append-only event log that lives in a directory, a bucket or memory.\n\nExit codes: 0 done; 1 the answer is no "
+    "(damage found, nothing of this name); 2 wrong usage; 3 it failed, and stderr says why; 130 Ctrl-C; 141 the reader "
+    "of the output has gone."
+)
+EXAMPLE = """\
+bucketlog append ./events orders '{"total": 42}' --type order.placed
+bucketlog tail ./events orders"""
+
+# In the order of the help, each with its example.
+COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
+    "import": (import_.import_, import_.EXAMPLE),
+    "append": (append.append, append.EXAMPLE),
+    "read": (read.read, read.EXAMPLE),
+    "tail": (tail.tail, tail.EXAMPLE),
+    "recent": (recent.recent, recent.EXAMPLE),
+    "streams": (streams.streams, streams.EXAMPLE),
+    "stats": (stats.stats, stats.EXAMPLE),
+    "verify": (verify.verify, verify.EXAMPLE),
+    "checkpoints": (checkpoints.checkpoints, checkpoints.EXAMPLE),
+    "snapshots": (snapshots.snapshots, snapshots.EXAMPLE),
+}
+
+app = typer.Typer(
+    name="bucketlog",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _epilog(example: str) -> str:
+    """Return an example as the end of a command's help: lines that are kept apart, and no markup."""
+    lines = example.replace("[", r"\[").splitlines()
+    return "\n\n".join(["Examples:" if len(lines) > 1 else "Example:", *(f"  {line}" for line in lines)])
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print_text(f"bucketlog {bucketlog.__version__}")
+        raise typer.Exit
+
+
+@app.callback(help=HELP, epilog=_epilog(EXAMPLE))
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Run what is an option's callback."""
+
+
+def _add(name: str, command: Callable[..., None], example: str) -> None:
+    paragraphs = inspect.cleandoc(command.__doc__ or "").split("\n\n")
+    text = "\n\n".join(paragraph.replace("\n", " ") for paragraph in paragraphs)
+    app.command(name, help=text, short_help=paragraphs[0].replace("\n", " "), epilog=_epilog(example))(guarded(command))
+
+
+for _name, (_command, _example) in COMMANDS.items():
+    _add(_name, _command, _example)

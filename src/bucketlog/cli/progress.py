@@ -1,0 +1,79 @@
+"""Progress through a file, by bytes, on stderr when that is a terminal."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+from bucketlog.cli.output import say
+
+_LINES_AT_ONCE = 500
+
+
+class Progress:
+    """A context manager around a file that is read line by line."""
+
+    def __init__(self, file: BinaryIO, title: str) -> None:
+        self._file, self._title = file, title
+        self._bar: Any = None  # rich's, or None where nobody looks
+        self._task: Any = None
+
+    def __enter__(self) -> Progress:
+        if sys.stderr.isatty():
+            from rich import progress  # takes longer to import than the rest of the command
+            from rich.console import Console
+
+            self._bar = progress.Progress(
+                progress.TextColumn("{task.description}", markup=False),
+                progress.BarColumn(),
+                progress.DownloadColumn(),
+                progress.TextColumn("{task.fields[events]:,} events"),
+                progress.TimeRemainingColumn(),
+                console=Console(stderr=True),
+                transient=True,
+            )
+            self._task = self._bar.add_task(self._title, total=_size(self._file), events=0)
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def lines(self) -> Iterator[bytes]:
+        """Iterate the file's lines."""
+        if self._bar is None:
+            yield from self._file
+            return
+        size = 0
+        for number, line in enumerate(self._file, start=1):
+            yield line
+            size += len(line)
+            if number % _LINES_AT_ONCE == 0:
+                self._bar.update(self._task, completed=size)
+        self._bar.update(self._task, completed=size)
+
+    def show(self, events: int) -> None:
+        """Show how many events are done."""
+        if self._bar is not None:
+            self._bar.update(self._task, events=events)
+
+    def say(self, text: str) -> None:
+        """Print a line of talk without disturbing the bar."""
+        if self._bar is None:
+            say(text)
+        else:
+            self._bar.console.print(text, markup=False, highlight=False)
+
+    def close(self) -> None:
+        """Take the bar away. Calling it again does nothing."""
+        if self._bar is not None:
+            self._bar.stop()
+
+
+def _size(file: BinaryIO) -> int | None:
+    """Return how many bytes there are to read, or None for a pipe."""
+    status = os.fstat(file.fileno())
+    return status.st_size if stat.S_ISREG(status.st_mode) else None
