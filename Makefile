@@ -1,0 +1,56 @@
+# Everything is installed into .venv; the files *.stamp there say what is done, so that a second run is quick.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format bench clean
+
+help:
+	@echo 'make demo    a year of flights: imported, queried, replayed (about a minute)'
+	@echo 'make test    all tests'
+	@echo 'make lint    ruff, mypy and pyright'
+	@echo 'make format  lay out the code'
+	@echo 'make bench   our figures beside those of others'
+	@echo 'make clean   remove all that was made here, .venv too'
+
+demo: $(VENV)/demo.stamp
+	$(BIN)/python examples/flights/demo.py
+
+test: $(VENV)/dev.stamp
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/dev.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/mypy tests/typing
+	$(BIN)/pyright
+
+format: $(VENV)/dev.stamp
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/dev.stamp
+	$(BIN)/python -m benchmarks $(ARGS)
+
+clean:
+	rm -rf $(VENV) build dist demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
+
+$(VENV)/pip.stamp:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo 'bucketlog needs Python 3.11 or newer; name one: make PYTHON=python3.12 …' >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) --upgrade pip
+	@touch $@
+
+$(VENV)/demo.stamp: $(VENV)/pip.stamp pyproject.toml
+	$(PIP) --editable '.[cli]' --group demo
+	@touch $@
+
+# In one step, so that the group's own `bucketlog[all]` is this one.
+$(VENV)/dev.stamp: $(VENV)/pip.stamp pyproject.toml
+	$(PIP) --editable '.[all]' --group dev
+	@touch $@
