@@ -152,22 +152,19 @@ def _decide_duplicates(
     where: str,
 ) -> tuple[bytes, list[str], Commit] | DuplicateEventError:
     """Return the lines to write, their ids and the commit of a request that repeats ids."""
-    seen: dict[str, int] = {}
     offsets: list[int] = []
     duplicates: list[int] = []
-    kept: list[tuple[bytes, str]] = []
-    for line, (event_id, index) in zip(
-        request.lines.splitlines(keepends=True), zip(request.ids, request.indexes, strict=True), strict=True
-    ):
+    kept: list[int] = []
+    seen: dict[str, int] = {}
+    for place, (event_id, index) in enumerate(zip(request.ids, request.indexes, strict=True)):
         offset = seen.get(event_id)
         if offset is None:
             offset = new.get(event_id)
         if offset is None:
             offset = find(event_id)
         if offset is None:
-            offset = next_offset + len(kept)
-            seen[event_id] = offset
-            kept.append((line, event_id))
+            offset = seen[event_id] = next_offset + len(kept)
+            kept.append(place)
         elif request.on_duplicate == "raise":
             return DuplicateEventError(
                 f"append to {where}: event {index} has the id {event_id!r}, which is stored at offset {offset}; "
@@ -181,14 +178,12 @@ def _decide_duplicates(
             duplicates.append(index)
         offsets.append(offset)
     commit = Commit(
-        partition,
-        next_offset,
-        next_offset + len(kept),
-        tuple(offsets),
-        tuple(duplicates),
-        tuple(request.indexes),
+        partition, next_offset, next_offset + len(kept), tuple(offsets), tuple(duplicates), tuple(request.indexes)
     )
-    return b"".join(line for line, _ in kept), [event_id for _, event_id in kept], commit
+    if not kept:
+        return b"", [], commit
+    lines = request.lines.split(b"\n")
+    return b"".join(lines[place] + b"\n" for place in kept), [request.ids[place] for place in kept], commit
 
 
 class PartitionWriter:
@@ -587,24 +582,32 @@ class PartitionWriter:
         """Tell whether a name that we won still counted when we won it, or was claimed a second time by a late writer.
 
         Raises:
-            OutcomeUnknownError: It lies before the start of the log now.
+            OutcomeUnknownError: It lies before the start of the log now, or this could not be found out.
         """
         basis, age = self._basis
         if age.seconds() < self._grace_seconds / 2:
             return True
+        key = self.folder + seg.segment_name(offset)
         fresh = PartitionReader(
             self.root, self.folder, self.partition, grace_seconds=self._grace_seconds, where=self.where
         )
-        listed = fresh.list_segments()
-        if fresh.bounds.floor <= basis:
-            return True
-        if offset < fresh.bounds.start:
+        try:
+            listed = fresh.list_segments()
+            if fresh.bounds.floor <= basis:
+                return True
+            if offset >= fresh.bounds.start:
+                return any(_holds(fresh, one, offset, write_id) for one in listed if one.first <= offset)
+        except BucketlogError as err:
             msg = (
-                f"append to {self.where}: offset {offset} lies before the start of the log, which was moved to "
-                f"{fresh.bounds.start} meanwhile; look for the events (write id {write_id}) before trying again"
+                f"append to {self.where}: written as {key} (write id {write_id}), but whether that name still counts "
+                f"could not be read: {err}; look for the events before trying again"
             )
-            raise OutcomeUnknownError(msg, write_id=write_id, key=self.folder + seg.segment_name(offset))
-        return any(_holds(fresh, one, offset, write_id) for one in listed if one.first <= offset)
+            raise OutcomeUnknownError(msg, write_id=write_id, key=key) from err
+        msg = (
+            f"append to {self.where}: offset {offset} lies before the start of the log, which was moved to "
+            f"{fresh.bounds.start} meanwhile; look for the events (write id {write_id}) before trying again"
+        )
+        raise OutcomeUnknownError(msg, write_id=write_id, key=key)
 
 
 def _holds(reader: PartitionReader, segment: Segment, offset: int, write_id: str) -> bool:

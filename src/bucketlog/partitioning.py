@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
+from functools import lru_cache
 from typing import TYPE_CHECKING, TypeAlias
 
 from bucketlog.errors import InvalidEventError, StreamSettingsError
@@ -31,6 +32,20 @@ class StreamSettings:
 
     partition_by: str = "single"
     grace_seconds: float = GRACE_SECONDS
+
+
+def parse_settings(value: object) -> StreamSettings | None:
+    """Return the settings that decoded JSON holds, or None when it holds none."""
+    match value:
+        case {"partition_by": str(partition_by), "grace_seconds": int() | float() as grace_seconds}:
+            settings = StreamSettings(partition_by, float(grace_seconds))
+        case _:
+            return None
+    try:
+        check_partition_by(None if partition_by == "custom" else partition_by, stream="")
+    except StreamSettingsError:
+        return None
+    return settings if settings.grace_seconds >= GRACE_SECONDS_MIN else None
 
 
 def check_partition_by(partition_by: PartitionBy | None, *, stream: str) -> str | None:
@@ -67,7 +82,7 @@ def partition_of(
     if partition_by == "single":
         return SINGLE_PARTITION
     if partition_by == "day":
-        return event.time.astimezone(UTC).date().isoformat()
+        return _day(event.time if event.time.tzinfo is UTC else event.time.astimezone(UTC))
     if partition_by in ("subject", "source"):
         value: str | None = getattr(event, partition_by)
         if not value:
@@ -85,6 +100,15 @@ def partition_of(
     count = int(partition_by.removeprefix("hash:"))
     number = zlib.crc32((event.subject or "").encode()) % count
     return f"{number:0{len(str(count - 1))}d}"
+
+
+def _day(moment: datetime) -> str:
+    return _iso(moment.date())
+
+
+@lru_cache(maxsize=64)
+def _iso(day: date) -> str:
+    return day.isoformat()
 
 
 def day_bounds(partition: str) -> tuple[datetime, datetime] | None:

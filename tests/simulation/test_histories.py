@@ -735,17 +735,19 @@ def _the_writer_goes_on(patch: Patch) -> None:
         failed = []
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._waiting or self._closed)
-                batch, self._waiting = self._waiting[:1], self._waiting[1:]
-                self._changed.notify_all()
-                if not batch and not failed:
-                    return
+                self._changed.wait_for(lambda: self._waiting or failed or self._closed)
+                batch = [self._waiting.popleft().event] if self._waiting else failed
                 if not batch:
-                    batch, failed = failed, []
+                    return
             try:
                 self._stream.append(batch)
             except errors.BucketlogError:
-                failed += batch
+                failed = batch  # later ones first, then this one again
+                continue
+            with self._changed:
+                self.written += len(batch)
+                self._changed.notify_all()
+            failed = [] if batch is failed else failed
 
     patch.setattr(buffer.BufferedWriter, "_run", run)
 
