@@ -735,7 +735,7 @@ def _the_writer_goes_on(patch: Patch) -> None:
         failed = []
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._waiting or failed or self._closed)
+                self._changed.wait_for(lambda again=failed: self._waiting or again or self._closed)
                 batch = [self._waiting.popleft().event] if self._waiting else failed
                 if not batch:
                     return
