@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 .PHONY: help demo test lint format bench clean
 
 help:
-	@echo 'make demo    a year of flights: imported, queried, replayed (about a minute)'
+	@echo 'make demo    a year of flights: imported, queried, replayed (under a minute)'
 	@echo 'make test    all tests'
 	@echo 'make lint    ruff, mypy and pyright'
 	@echo 'make format  lay out the code'
@@ -34,7 +34,7 @@ format: $(VENV)/dev.stamp
 	$(BIN)/ruff format .
 
 bench: $(VENV)/dev.stamp
-	$(BIN)/python -m benchmarks $(ARGS)
+	$(BIN)/python benchmarks/run.py $(ARGS)
 
 clean:
 	rm -rf $(VENV) build dist demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -12,8 +13,10 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "examples" / "flights"))
 
 from flights import read_flights
 
-import bucketlog
 from bucketlog.event import new_id
+
+if TYPE_CHECKING:
+    import bucketlog
 
 
 def departures(count: int) -> list[bucketlog.Event]:

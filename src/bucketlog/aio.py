@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from bucketlog.tail import Tail
     from bucketlog.verification import StreamStats, VerifyReport
 
-_THREADS = 64  # one for each call that waits; a tail that waits takes one too
+_CALLS_MAX = 64  # at a time; more of them wait for their turn
+_TAILS_MAX = 4096  # each tail that waits takes a thread; these are apart, so that calls never wait for tails
 _EVENTS_A_HOP = 500
 
 T = TypeVar("T")
@@ -46,20 +47,22 @@ class _Threads:
     """Runs calls in threads of its own, which end with the store."""
 
     def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="bucketlog-async")
+        self._calls = ThreadPoolExecutor(_CALLS_MAX, thread_name_prefix="bucketlog-async")
+        self._tails = ThreadPoolExecutor(_TAILS_MAX, thread_name_prefix="bucketlog-async-tail")
 
-    def start(self, call: Callable[..., T], *args: Any, **kwargs: Any) -> asyncio.Future[T]:  # noqa: ANN401
-        return asyncio.get_running_loop().run_in_executor(self._pool, functools.partial(call, *args, **kwargs))
+    def start(self, call: Callable[[], T], *, is_tail: bool = False) -> asyncio.Future[T]:
+        return asyncio.get_running_loop().run_in_executor(self._tails if is_tail else self._calls, call)
 
     async def run(self, call: Callable[..., T], *args: Any, **kwargs: Any) -> T:  # noqa: ANN401
-        return await self.start(call, *args, **kwargs)
+        return await self.start(functools.partial(call, *args, **kwargs))
 
     async def close(self) -> None:
         loop = asyncio.get_running_loop()
         ended = loop.create_future()
 
         def shut_down() -> None:
-            self._pool.shutdown()
+            self._tails.shutdown()
+            self._calls.shutdown()
             loop.call_soon_threadsafe(ended.set_result, None)
 
         # Not in the loop's own pool, which would outlive us with a thread more than it had.
@@ -72,14 +75,14 @@ class _Threads:
 class _Step(Generic[T]):
     """What an iterator has under way in a thread. A call that is cancelled meanwhile leaves it to the next one."""
 
-    def __init__(self, threads: _Threads, call: Callable[[], T]) -> None:
-        self._threads, self._call = threads, call
+    def __init__(self, threads: _Threads, call: Callable[[], T], *, is_tail: bool = False) -> None:
+        self._threads, self._call, self._is_tail = threads, call, is_tail
         self._pending: asyncio.Future[T] | None = None
 
     async def result(self) -> T:
         """Begin it, unless it is under way, and wait for what comes of it."""
         if self._pending is None:
-            self._pending = self._threads.start(self._call)
+            self._pending = self._threads.start(self._call, is_tail=self._is_tail)
         try:
             found = await asyncio.shield(self._pending)
         except asyncio.CancelledError:
@@ -106,6 +109,7 @@ class AsyncReader(Generic[T]):
         self._ready: Iterator[T] = iter(())
         self._step = _Step(threads, self._fetch)
         self._failure: Exception | None = None
+        self._closed = False
         self._positions = dict(reader.cursor)
         self._behind = reader.cursor
 
@@ -118,6 +122,8 @@ class AsyncReader(Generic[T]):
         return self
 
     async def __anext__(self) -> T:
+        if self._closed:
+            raise StopAsyncIteration
         item = next(self._ready, _NOTHING)
         if item is _NOTHING:
             self._positions = dict(self._behind)
@@ -152,6 +158,7 @@ class AsyncReader(Generic[T]):
         """Stop reading; the cursor stays."""
         await self._step.give_up()
         await self._threads.run(self._reader.close)
+        self._closed = True
 
     async def __aenter__(self) -> AsyncReader[T]:
         return self
@@ -168,7 +175,7 @@ class AsyncTail:
 
     def __init__(self, threads: _Threads, tail: Tail) -> None:
         self._tail = tail
-        self._step = _Step(threads, functools.partial(_poll_or_wait, tail))
+        self._step = _Step(threads, functools.partial(_poll_or_wait, tail), is_tail=True)
         self._ready: list[Event] = []
         self._positions = dict(tail.cursor)
         self._behind = tail.cursor
@@ -195,8 +202,9 @@ class AsyncTail:
         return event
 
     def close(self) -> None:
-        """End the tail."""
+        """End the tail; the cursor stays."""
         self._closed = True
+        self._ready = []
         self._tail.close()
 
     async def aclose(self) -> None:
@@ -554,7 +562,7 @@ class _Opening:
 
     async def _open(self) -> AsyncStore:
         threads = _Threads()
-        opening = threads.start(open_store, self._url, **self._options)
+        opening = threads.start(functools.partial(open_store, self._url, **self._options))
         try:
             return AsyncStore(threads, await asyncio.shield(opening))
         except BaseException:

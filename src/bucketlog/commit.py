@@ -13,6 +13,8 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
+import msgspec
+
 from bucketlog import segments as seg
 from bucketlog.backend import ABSENT
 from bucketlog.conditional import put_and_settle
@@ -354,14 +356,20 @@ class PartitionWriter:
     def _catch_up(self) -> None:
         """Learn of all that was committed by others."""
         reader = self._reader
-        if self.root.appender is None and reader.key:
-            reader.key = ""  # where commits are puts, a writer's basis is a listing, not another's segment that it read
+        # Where commits are puts, a writer's basis is a listing or its own commit, not another's segment that it read.
+        # It may read on by name all the same: with a listing for every race that it lost, it would lose the next one.
+        lists = not reader.key or reader.is_stale()
         age = Age(self.root)
         read = False
         for region in reader.regions():
             read = True
-            self._learn(decode_ids(memoryview(region.data)[: region.end]), region.first)
-        self._basis = (reader.offset, age)
+            try:
+                ids = decode_ids(memoryview(region.data)[: region.end], count=region.events)
+            except (ValueError, msgspec.DecodeError) as err:
+                raise reader.not_events(region, err) from err
+            self._learn(ids, region.first)
+        if lists:
+            self._basis = (reader.offset, age)
         if read:
             self._synced = True  # reading a growing segment makes it durable first
 
@@ -552,12 +560,19 @@ class PartitionWriter:
             data = seg.seal_commit(
                 b"".join(decision.lines), events=len(decision.ids), flags=seg.ALL_BEFORE_SYNCED, write_id=write_id
             )
-            if self._put(self.folder + seg.segment_name(offset), data, write_id) and self._is_current(offset, write_id):
+            if not self._put(self.folder + seg.segment_name(offset), data, write_id):
+                self._catch_up()
+                continue
+            if self._is_current(offset, write_id):
                 self._basis = (offset + len(decision.ids), Age(self.root))
                 self._reader.key = self.folder + seg.segment_name(offset + len(decision.ids))
                 self._settle(group, decision)
                 return
-            self._catch_up()
+            # The name counted no longer, and so perhaps neither did what we read before it.
+            self._ids = {}
+            self._reader.seek(-1)
+            self._loaded = False
+            self._load()
 
     def _put(self, key: str, data: bytes, write_id: str) -> bool:
         """Put a commit under a name if it is free; tell whether the name is ours.

@@ -83,7 +83,11 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, eq=False, gc=False, repr_
         """Return the event in the JSON format of CloudEvents 1.0, as a dict.
 
         `tags` become the extension `tags` (a JSON array as text). Entries of `meta` become attributes of their own
-        where CloudEvents allows such a name and value; all others travel as JSON text in `bucketlogmeta`.
+        where CloudEvents allows such a name and value; all others travel as JSON text in `bucketlogmeta`. Where it
+        lacks what a CloudEvent needs, such as a source, `bucketlogevent` says so.
+
+        Raises:
+            InvalidEventError: It has no type or id, a naive time, or in `meta` something that is not JSON.
         """
         from bucketlog import cloudevents  # few programs need it
 
@@ -349,10 +353,15 @@ def decode_events(
     return events
 
 
-def decode_ids(lines: bytes | memoryview) -> list[str]:
+def decode_ids(lines: bytes | memoryview, *, count: int) -> list[str]:
     """Return the ids of whole lines, leaving the rest undecoded.
 
     Raises:
         msgspec.DecodeError: A line is not an event.
+        ValueError: They are not `count` lines.
     """
-    return [one.id for one in _identities.decode_lines(lines)]
+    ids = [one.id for one in _identities.decode_lines(lines)]
+    if len(ids) != count:
+        msg = f"{len(ids)} lines where {count} should be"
+        raise ValueError(msg)
+    return ids

@@ -127,6 +127,8 @@ class PartitionReader:
         try:
             value = orjson.loads(data)
             bounds = Bounds(int(value["start"]), int(value["floor"]))
+            if min(bounds) < 0:
+                raise ValueError(bounds)  # noqa: TRY301  (as damaged as any other)
         except (ValueError, KeyError, TypeError) as err:
             msg = f"read {self.where}: {key} is damaged; repair it from a copy"
             raise CorruptCheckpointError(msg, key=key) from err
@@ -371,6 +373,15 @@ class PartitionReader:
             )
         return OffsetOutOfRangeError(
             msg, partition=self.partition, offset=wanted, start=start, next_offset=-1 if end is None else end
+        )
+
+    def not_events(self, region: Region, why: Exception) -> CorruptSegmentError:
+        """Return the error for a region whose checksums are right while its lines are not the events it promises."""
+        return self._corrupt(
+            region.key,
+            region.byte,
+            f"its checksums are right, but it holds no events: {why}; was it written by another program?",
+            offset=region.first,
         )
 
     def _corrupt(self, key: str, byte: int, why: str, *, offset: int | None = None) -> CorruptSegmentError:

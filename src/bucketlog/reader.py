@@ -8,7 +8,6 @@ import msgspec
 
 from bucketlog import filters
 from bucketlog.cursor import Cursor
-from bucketlog.errors import CorruptSegmentError
 from bucketlog.event import touches
 
 if TYPE_CHECKING:
@@ -65,7 +64,7 @@ def pieces(reader: PartitionReader, regions: Iterable[Region], wanted: Filter, *
                         eager=eager,
                     )
                 except (ValueError, msgspec.DecodeError) as err:
-                    raise _not_events(reader, region, err) from err
+                    raise reader.not_events(region, err) from err
                 if here < offset:
                     found = [event for event in found if event.offset is not None and event.offset >= offset]
                 first = found[0].offset if found else None
@@ -96,14 +95,6 @@ def _cut_by_lines(data: bytes, start: int, stop: int, events: int) -> Iterator[t
         found = events if end >= stop else data.count(b"\n", start, end)
         yield start, end, found
         start, events = end, events - found
-
-
-def _not_events(reader: PartitionReader, region: Region, err: Exception) -> CorruptSegmentError:
-    msg = (
-        f"read {reader.where}: {region.key} from byte {region.byte} passes its checksums but holds no events: {err}; "
-        "was it written by another program?"
-    )
-    return CorruptSegmentError(msg, key=region.key, byte=region.byte, offset=region.first)
 
 
 class Reader(Generic[T]):

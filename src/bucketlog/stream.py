@@ -28,7 +28,14 @@ from bucketlog.event import Event, check_events, encode_lines
 from bucketlog.filters import Filter
 from bucketlog.names import encode_name, name_of
 from bucketlog.partition import PartitionReader, Region
-from bucketlog.partitioning import SINGLE_PARTITION, StreamSettings, check_partition_by, day_bounds, partition_of
+from bucketlog.partitioning import (
+    SINGLE_PARTITION,
+    StreamSettings,
+    check_partition_by,
+    day_bounds,
+    parse_settings,
+    partition_of,
+)
 from bucketlog.reader import Batch, Piece, Reader, batch_reader, event_reader, pieces
 from bucketlog.segments import parse_segment
 from bucketlog.tail import Tail
@@ -95,16 +102,10 @@ class StreamState:
             except NotFoundError:
                 return None
             value = decode_document(data, key=key, url=self.root.url)
-            try:
-                assert isinstance(value, dict)
-                settings = StreamSettings(str(value["partition_by"]), float(value["grace_seconds"]))
-                check_partition_by(
-                    None if settings.partition_by == "custom" else settings.partition_by, stream=self.name
-                )
-            except (AssertionError, KeyError, TypeError, ValueError) as err:
+            self._settings = parse_settings(value)
+            if self._settings is None:
                 msg = f"read {self.where}: {key} holds no settings of a stream; repair it from a copy"
-                raise CorruptCheckpointError(msg, key=key) from err
-            self._settings = settings
+                raise CorruptCheckpointError(msg, key=key)
         return self._settings
 
     def settings_for(self, choice: str | None) -> StreamSettings | None:
@@ -158,9 +159,9 @@ class StreamState:
                 )
         return writer
 
-    def reader(self, partition: str) -> PartitionReader:
-        """Return a new reader of a partition, at the start of its log."""
-        settings = self.stored_settings() or StreamSettings()
+    def reader(self, partition: str, settings: StreamSettings | None = None) -> PartitionReader:
+        """Return a new reader of a partition, at the start of its log; with other settings than the stored ones."""
+        settings = settings or self.stored_settings() or StreamSettings()
         reader = PartitionReader(
             self.root,
             self.folder_of(partition),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from typing import TYPE_CHECKING
 
 from bucketlog.backend import WatchBackend
@@ -142,12 +143,13 @@ class Follower:
         """See `Tail.poll`."""
         self._taken = None
         readers = self._find_readers()
-        for reader in [
-            *(one for one in readers if one.partition >= self._turn),
-            *(one for one in readers if one.partition < self._turn),
-        ]:
+        queue = deque(one for one in readers if one.partition >= self._turn)
+        queue.extend(one for one in readers if one.partition < self._turn)
+        while queue:
+            reader = queue.popleft()
             name = self._turn = reader.partition
             position = self._positions.get(name)
+            begun_before = name in self._regions
             try:
                 found = self._next_found(reader)
             except BaseException:
@@ -162,6 +164,8 @@ class Follower:
                 self._wait_seconds = _FIRST_WAIT_SECONDS
                 return found
             self._turn = name + "\0"
+            if begun_before:  # what was begun in an earlier call ended where the partition did then
+                queue.append(reader)
         self._turn = ""
         return []
 
@@ -186,21 +190,18 @@ class Follower:
         One region at a time, so that a long history is not gathered in memory.
         """
         name = reader.partition
-        begun_before = True
-        while begun_before:  # what was begun in an earlier call ends where the partition ended then
-            begun_before = name in self._regions
-            regions = self._regions.setdefault(name, reader.regions())
+        regions = self._regions.setdefault(name, reader.regions())
+        before = reader.offset
+        while (region := next(regions, None)) is not None:
+            found: list[Event] = []
+            for piece in pieces(reader, [region], self._wanted, offset=before):
+                found += piece.batch.events
+                self._positions[name] = piece.next_offset
+            if found:
+                return found
             before = reader.offset
-            while (region := next(regions, None)) is not None:
-                found: list[Event] = []
-                for piece in pieces(reader, [region], self._wanted, offset=before):
-                    found += piece.batch.events
-                    self._positions[name] = piece.next_offset
-                if found:
-                    return found
-                before = reader.offset
-            del self._regions[name]
-            self._positions[name] = max(reader.offset, self._positions.get(name, 0))
+        del self._regions[name]
+        self._positions[name] = max(reader.offset, self._positions.get(name, 0))
         return []
 
     def _find_readers(self) -> list[PartitionReader]:

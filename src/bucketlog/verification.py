@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from bucketlog.errors import BackendUnavailableError, BucketlogError, CorruptSegmentError
+from bucketlog.errors import (
+    AccessDeniedError,
+    BackendUnavailableError,
+    BucketlogError,
+    CorruptCheckpointError,
+    CorruptSegmentError,
+)
 from bucketlog.event import decode_events
 from bucketlog.partitioning import StreamSettings
 from bucketlog.segments import parse_segment
@@ -19,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong: where, and what."""
+    """One thing that is wrong: where, and what. `partition` is empty for what concerns all of the stream."""
 
     partition: str
     what: str
@@ -116,20 +122,25 @@ def verify(state: StreamState) -> VerifyReport:
 
     Raises:
         BackendUnavailableError: The storage could not be read, which says nothing about damage.
+        AccessDeniedError: As before.
     """
     findings = _Findings()
-    by_day = (state.stored_settings() or StreamSettings()).partition_by == "day"
+    settings = StreamSettings()
+    try:
+        settings = state.stored_settings() or settings
+    except CorruptCheckpointError as err:
+        findings.problems.append(Problem("", str(err), err.key))
     names = state.partitions()
     for name in names:
-        reader = state.reader(name)
+        reader = state.reader(name, settings)
         try:
-            _verify_partition(reader, findings, by_day=by_day)
+            _verify_partition(reader, findings, by_day=settings.partition_by == "day")
         except CorruptSegmentError as err:
             findings.problems.append(Problem(name, str(err), err.key, err.byte, err.offset))
-        except BackendUnavailableError:
+        except (AccessDeniedError, BackendUnavailableError):
             raise
         except BucketlogError as err:
-            findings.problems.append(Problem(name, str(err)))
+            findings.problems.append(Problem(name, str(err), getattr(err, "key", "")))
     return VerifyReport(
         state.name, len(names), findings.segments, findings.commits, findings.events, tuple(findings.problems)
     )

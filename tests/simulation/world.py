@@ -176,4 +176,4 @@ def event(event_id: str, **values: object) -> bucketlog.Event:
     return bucketlog.Event(**{"type": "e", "id": event_id, **values})
 
 
-__all__ = ["ABSENT", "ObjectStore", "Process", "World", "event"]
+__all__ = ["ABSENT", "ANY", "ObjectStore", "Process", "World", "event"]
