@@ -1,64 +1,131 @@
-"""A real HTTP server that speaks S3, for all tests that need one: moto's, on a free port of this machine."""
+"""Servers that speak S3, for all tests that need one: moto's, MinIO, Ceph RGW, and one that the environment names."""
 
 from __future__ import annotations
 
 import itertools
-import logging
+import os
+import uuid
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.servers import MissingServerError, Server, keep
+from tests.servers.facts import measure, table
+from tests.servers.own import VARIABLE, from_environment
+from tests.servers.settings import in_ci
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from botocore.client import BaseClient
 
-ACCESS_KEY_ID, SECRET_ACCESS_KEY = "test-key", "test-secret"
+OWN = ["own_server"] if os.environ.get(VARIABLE) else []
+FACTS = pytest.StashKey[dict[str, dict[str, str]]]()
 _numbers = itertools.count()
 
 
-@pytest.fixture(scope="session")
-def moto_url() -> Iterator[str]:
-    """Return the endpoint of the server, which stops when the tests have run."""
-    from moto.moto_server.threaded_moto_server import ThreadedMotoServer
-
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # else a line for each request
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+def _kept(name: str) -> Iterator[Server]:
+    try:
+        with keep(name) as server:
+            yield server
+    except MissingServerError as reason:
+        if in_ci():
+            pytest.fail(str(reason), pytrace=False)
+        pytest.skip(str(reason))
 
 
 @pytest.fixture(scope="session")
-def moto_s3(moto_url: str) -> BaseClient:
-    """Return boto3's client of the server, to make buckets and to see what is stored."""
-    import boto3
+def moto() -> Iterator[Server]:
+    """Return moto's server, which is there always."""
+    yield from _kept("moto")
 
-    return boto3.client(
-        "s3",
-        endpoint_url=moto_url,
-        aws_access_key_id=ACCESS_KEY_ID,
-        aws_secret_access_key=SECRET_ACCESS_KEY,
-        region_name="us-east-1",
-    )
+
+@pytest.fixture(scope="session")
+def minio() -> Iterator[Server]:
+    """Return a MinIO; without one its tests are skipped, and fail in CI."""
+    yield from _kept("minio")
+
+
+@pytest.fixture(scope="session")
+def ceph_rgw() -> Iterator[Server]:
+    """Return a Ceph with its S3 gateway; without one its tests are skipped, and fail in CI."""
+    yield from _kept("ceph_rgw")
+
+
+@pytest.fixture(scope="session")
+def own_server() -> Server:
+    """Return the server that the environment names."""
+    server = from_environment(os.environ)
+    if server is None:
+        pytest.skip(f"{VARIABLE} is not set")
+    return server
+
+
+@pytest.fixture(params=["minio", "ceph_rgw", *OWN])
+def real_server(request: pytest.FixtureRequest) -> Server:
+    """Return each of the servers that stand for what users have."""
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture(params=["moto", "minio", "ceph_rgw", *OWN])
+def any_server(request: pytest.FixtureRequest) -> Server:
+    """Return each of the servers."""
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture
+def real_url(real_server: Server) -> Iterator[str]:
+    """Return a URL on `real_server` under which nothing is, for each test."""
+    path = f"bucketlog-test-{uuid.uuid4()}"
+    yield real_server.url(path)
+    if not real_server.ours:
+        real_server.remove(path)
+
+
+@pytest.fixture(scope="session")
+def facts_of(request: pytest.FixtureRequest) -> Callable[[Server], dict[str, str]]:
+    """Return what measures a server, once in a run; all that was measured is printed at the end."""
+    columns = request.config.stash.setdefault(FACTS, {})
+
+    def measure_once(server: Server) -> dict[str, str]:
+        title = f"{server.name} {server.version}".strip()
+        if title not in columns:
+            columns[title] = measure(server)
+        return columns[title]
+
+    return measure_once
+
+
+@pytest.fixture(scope="session")
+def moto_url(moto: Server) -> str:
+    """Return the endpoint of moto's server."""
+    return moto.endpoint_url
+
+
+@pytest.fixture(scope="session")
+def moto_s3(moto: Server) -> BaseClient:
+    """Return boto3's client of moto's server, to make buckets and to see what is stored."""
+    return moto.client()
 
 
 @pytest.fixture
 def s3_url(moto_s3: BaseClient) -> str:
-    """Return the URL of a bucket that is new and empty for each test."""
+    """Return the URL of a bucket on moto's server that is new and empty for each test."""
     bucket = f"bucketlog-test-{next(_numbers)}"
     moto_s3.create_bucket(Bucket=bucket)
     return f"s3://{bucket}"
 
 
 @pytest.fixture
-def s3_bucket(moto_url: str, s3_url: str) -> dict[str, object]:
+def s3_bucket(moto: Server, s3_url: str) -> dict[str, object]:
     """Return the options with which `s3_url` is opened."""
     del s3_url  # asked for so that there is a bucket
-    return {
-        "endpoint_url": moto_url,
-        "access_key_id": ACCESS_KEY_ID,
-        "secret_access_key": SECRET_ACCESS_KEY,
-        "region": "us-east-1",
-    }
+    return dict(moto.options)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Print what was found out about each server, when a test did."""
+    columns = config.stash.get(FACTS, {})
+    if columns:
+        terminalreporter.section("what the servers do")
+        for line in table(columns):
+            terminalreporter.write_line(line)

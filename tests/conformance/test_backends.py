@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.servers import Server
 
 from bucketlog.backend import Backend
 from bucketlog.testing import BackendSuite, PowerCutDisk, with_faults
@@ -52,16 +53,25 @@ class TestLocal(BackendSuite):
 
 
 class TestS3(BackendSuite):
-    big_object_bytes = 8 * 1024 * 1024  # the server is in this process, and copies more than it should
-
     @pytest.fixture
     def open_backend(self, s3_url: str, s3_bucket: dict[str, object]) -> Callable[[], Backend]:
         return lambda: open_s3(f"{s3_url}/a/root", s3_bucket, create=True)
 
 
-class TestS3fs(BackendSuite):
-    big_object_bytes = 8 * 1024 * 1024
+class TestS3OnRealServers(BackendSuite):
+    @pytest.fixture
+    def open_backend(self, real_server: Server, real_url: str) -> Callable[[], Backend]:
+        return lambda: open_s3(real_url, real_server.options, create=True)
 
+
+class TestS3fsClientOnMinio(BackendSuite):
+    @pytest.fixture
+    def open_backend(self, minio: Server) -> Callable[[], Backend]:
+        url = minio.url(f"bucketlog-test-{uuid.uuid4()}")
+        return lambda: open_s3(url, {**minio.options, "client": "s3fs"}, create=True)
+
+
+class TestS3fs(BackendSuite):
     @pytest.fixture
     def open_backend(self, s3_url: str, s3_bucket: dict[str, object]) -> Callable[[], Backend]:
         options = {

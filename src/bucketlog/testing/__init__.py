@@ -1,10 +1,10 @@
-"""For tests against bucketlog: the conformance suite of backends, injected faults, and a clock that a test moves."""
+"""For tests against bucketlog: the conformance suites, injected faults, and a clock that a test moves."""
 
 import pytest
 
 # Before the import below: pytest rewrites the assertions of a module only while it is being imported, and without that
 # the author of a backend would see a bare AssertionError.
-pytest.register_assert_rewrite("bucketlog.testing.backend_suite")
+pytest.register_assert_rewrite("bucketlog.testing.backend_suite", "bucketlog.testing.store_suite")
 
 from bucketlog.testing.backend_suite import BackendSuite  # noqa: E402  (see above)
 from bucketlog.testing.clocks import FakeClock  # noqa: E402  (see above)
@@ -26,10 +26,25 @@ from bucketlog.testing.faults import (  # noqa: E402  (see above)
     on,
     with_faults,
 )
+from bucketlog.testing.model import (  # noqa: E402  (see above)
+    ANYTHING,
+    Answer,
+    Attempt,
+    Change,
+    ModelCheckpoint,
+    ModelError,
+    ModelStream,
+    answer,
+)
+from bucketlog.testing.store_suite import OpenStore, StoreSuite  # noqa: E402  (see above)
 
 __all__ = [
+    "ANYTHING",
+    "Answer",
+    "Attempt",
     "BackendSuite",
     "Call",
+    "Change",
     "Crash",
     "CrashAfter",
     "Fail",
@@ -38,12 +53,18 @@ __all__ = [
     "HeldCall",
     "Hold",
     "LoseAnswer",
+    "ModelCheckpoint",
+    "ModelError",
+    "ModelStream",
+    "OpenStore",
     "Page",
     "Plan",
     "PowerCutBackend",
     "PowerCutDisk",
     "SimulatedCrash",
+    "StoreSuite",
     "Tear",
+    "answer",
     "on",
     "with_faults",
 ]

@@ -1,0 +1,72 @@
+"""`python -m tests.servers prepare` and `python -m tests.servers run minio`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+
+from .keeper import SERVERS, run
+from .server import MissingServerError, Server
+from .settings import in_ci
+
+EPILOG = "example: python -m tests.servers run minio --port 9000"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser("python -m tests.servers", description="Real S3 servers on this machine.")
+    parser.epilog = EPILOG
+    commands = parser.add_subparsers(dest="command", required=True)
+    preparing = commands.add_parser("prepare", help="build or install what the servers need")
+    preparing.add_argument("names", nargs="*", metavar="name", help=f"of {', '.join(SERVERS)} (all unless given)")
+    running = commands.add_parser("run", help="run a server until Ctrl-C, and say how it is opened")
+    running.add_argument("name", choices=SERVERS)
+    running.add_argument("--port", type=int, help="a free one unless given")
+    keeping = commands.add_parser(
+        "keep", help="run a server until standard input ends; its options are printed as JSON"
+    )
+    keeping.add_argument("name", choices=SERVERS)
+    given = parser.parse_args()
+    if given.command == "prepare":
+        unknown = set(given.names) - SERVERS.keys()
+        if unknown:
+            parser.error(f"no such server: {', '.join(sorted(unknown))}; there are {', '.join(SERVERS)}")
+        return prepare(given.names or list(SERVERS))
+    if given.command == "run":
+        return run(given.name, port=given.port, ready=show, until_end_of_input=False)
+    return run(given.name, port=None, ready=tell, until_end_of_input=True)
+
+
+def prepare(names: list[str]) -> int:
+    """Get servers ready, one line each; what is left out is an error in CI alone."""
+    left_out = 0
+    for name in names:
+        begin = time.monotonic()
+        try:
+            print(f"{name}: ready ({SERVERS[name].prepare()}), {time.monotonic() - begin:.0f} s", flush=True)
+        except MissingServerError as reason:
+            left_out += 1
+            print(f"{name}: left out: {reason}", flush=True)
+    return 1 if left_out and in_ci() else 0
+
+
+def show(server: Server) -> None:
+    """Print for people how the server is opened, in Python and by what reads the environment."""
+    print(f"{server.name} {server.version} runs until Ctrl-C.\n")
+    print(f'bucketlog.open(\n    "{server.url("prefix")}",')
+    for name, value in server.options.items():
+        print(f'    {name}="{value}",')
+    print(")\n")
+    for name, value in server.options.items():
+        print(f"export AWS_{name.upper()}={value}")
+    sys.stdout.flush()
+
+
+def tell(server: Server) -> None:
+    """Print for the process that asked how the server is opened."""
+    print(json.dumps(server.to_json()), flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,79 @@
+"""The keeper: a process that runs one server for another process, and outlives it just long enough to clean up."""
+
+from __future__ import annotations
+
+import json
+import select
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from . import ceph_rgw, minio, moto
+from .processes import Processes
+from .server import MissingServerError, Server, ServerStartError
+from .settings import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+SERVERS = {module.NAME: module for module in (moto, minio, ceph_rgw)}
+_STOP_SECONDS = 30
+_MISSING, _FAILED = 3, 4
+
+
+@contextmanager
+def keep(name: str) -> Iterator[Server]:
+    """Have a keeper start a server; it is stopped, and its data removed, when the block ends or this process does.
+
+    Raises:
+        MissingServerError: The server cannot be had on this machine.
+        ServerStartError: It does not start.
+    """
+    keeper = subprocess.Popen(
+        [sys.executable, "-m", __package__, "keep", name],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,  # its end tells the keeper that we are gone, even when we are killed
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # Ctrl-C is for us: the tests still need their server while they end
+    )
+    with keeper:
+        assert keeper.stdin is not None
+        assert keeper.stdout is not None
+        assert keeper.stderr is not None
+        try:
+            line = keeper.stdout.readline()
+            if not line:
+                said = keeper.stderr.read().strip()
+                raise {_MISSING: MissingServerError}.get(keeper.wait(_STOP_SECONDS), ServerStartError)(said)
+            yield Server.from_json(json.loads(line))
+        finally:
+            keeper.stdin.close()
+            keeper.wait(_STOP_SECONDS)
+
+
+def run(name: str, *, port: int | None, ready: Callable[[Server], None], until_end_of_input: bool) -> int:
+    """Run a server in this process's care until it is told to stop; return the exit code."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    try:
+        with Processes(name) as processes:
+            server = SERVERS[name].start(processes, port)
+            server.client().create_bucket(Bucket=server.bucket)
+            ready(server)
+            while not (ended := processes.ended()):
+                given, _, _ = select.select([sys.stdin] if until_end_of_input else [], [], [], 0.5)
+                if given and not sys.stdin.buffer.read1():
+                    return 0
+            print(f"{name}: {ended}", file=sys.stderr)
+            return _FAILED
+    except KeyboardInterrupt:
+        return 0
+    except MissingServerError as reason:
+        print(f"{name}: {reason}", file=sys.stderr)
+        return _MISSING
+    except ServerStartError as reason:
+        print(f"{name} does not start: {reason}", file=sys.stderr)
+        return _FAILED

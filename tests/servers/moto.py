@@ -1,0 +1,32 @@
+"""moto's server: S3 in memory, installed with the other libraries of the tests."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+from .processes import free_port
+from .server import Server
+
+if TYPE_CHECKING:
+    from .processes import Processes
+
+NAME = "moto"
+
+
+def prepare() -> str:
+    """Say which version is installed."""
+    return version("moto")
+
+
+def start(processes: Processes, port: int | None) -> Server:
+    """Start it and wait until it takes requests.
+
+    Raises:
+        ServerStartError: It does not start.
+    """
+    port = port or free_port()
+    processes.start([sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)])
+    processes.wait_until_ready(f"http://127.0.0.1:{port}/moto-api/")
+    return Server.started(NAME, f"http://127.0.0.1:{port}", version=version("moto"))

@@ -1,0 +1,28 @@
+"""The settings that tests and compose files share, read from docker/.env as compose reads it."""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+ROOT = Path(__file__).parents[2]
+DOCKER = ROOT / "docker"
+
+
+@cache
+def settings() -> Mapping[str, str]:
+    """Return the settings by name."""
+    lines = (DOCKER / ".env").read_text(encoding="utf-8").splitlines()
+    pairs = (line.partition("=") for line in lines if line and not line.startswith("#"))
+    return MappingProxyType({name: value for name, _, value in pairs})
+
+
+def in_ci() -> bool:
+    """Tell whether this is a CI run, where a server that is missing is an error."""
+    return os.environ.get("CI", "").lower() not in ("", "0", "false")
