@@ -22,6 +22,7 @@ from bucketlog.tail import Tail
 
 if TYPE_CHECKING:
     from bucketlog.aio import AsyncStore, AsyncStream, aopen
+    from bucketlog.diagnosis import Diagnosis, diagnose
 
 __all__ = [
     "ABSENT",
@@ -32,6 +33,7 @@ __all__ = [
     "Checkpoint",
     "Commit",
     "Cursor",
+    "Diagnosis",
     "Event",
     "EventStore",
     "Reader",
@@ -41,16 +43,21 @@ __all__ = [
     "Tail",
     "__version__",
     "aopen",
+    "diagnose",
     "errors",
     "open",
 ]
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401
-    # asyncio costs more to import than all of the rest.
+    # asyncio costs more to import than all of the rest, and a diagnosis is rare.
     if name in ("AsyncStore", "AsyncStream", "aopen"):
         from bucketlog import aio
 
         return getattr(aio, name)
+    if name in ("Diagnosis", "diagnose"):
+        from bucketlog import diagnosis
+
+        return getattr(diagnosis, name)
     msg = f"module 'bucketlog' has no attribute {name!r}"
     raise AttributeError(msg)

@@ -12,6 +12,8 @@ import bucketlog
 from bucketlog.cli import (
     append,
     checkpoints,
+    conformance,
+    doctor,
     import_,
     read,
     recent,
@@ -45,6 +47,8 @@ COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "verify": (verify.verify, verify.EXAMPLE),
     "checkpoints": (checkpoints.checkpoints, checkpoints.EXAMPLE),
     "snapshots": (snapshots.snapshots, snapshots.EXAMPLE),
+    "doctor": (doctor.doctor, doctor.EXAMPLE),
+    "conformance": (conformance.conformance, conformance.EXAMPLE),
 }
 
 app = typer.Typer(

@@ -104,15 +104,16 @@ Until: TypeAlias = Annotated[
 
 def open_to_read(url: str, options: list[str] | None) -> EventStore:
     """Open a store that is there, and never write to it."""
-    return bucketlog.open(url, create=False, read_only=True, storage_options=_options(options))
+    return bucketlog.open(url, create=False, read_only=True, storage_options=storage_options_of(options))
 
 
 def open_to_write(url: str, options: list[str] | None, *, single_writer: bool) -> EventStore:
     """Open a store, making it if there is none."""
-    return bucketlog.open(url, single_writer=single_writer, storage_options=_options(options))
+    return bucketlog.open(url, single_writer=single_writer, storage_options=storage_options_of(options))
 
 
-def _options(pairs: list[str] | None) -> dict[str, object]:
+def storage_options_of(pairs: list[str] | None) -> dict[str, object]:
+    """Return the options of `-o KEY=VALUE` as `bucketlog.open` takes them."""
     options: dict[str, object] = {}
     for pair in pairs or []:
         key, equals, value = pair.partition("=")
