@@ -6,11 +6,12 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench clean
+.PHONY: help demo test servers lint format bench clean
 
 help:
 	@echo 'make demo    a year of flights: imported, queried, replayed (under a minute)'
-	@echo 'make test    all tests'
+	@echo 'make test    all tests, on real servers too'
+	@echo 'make servers get ready the servers that the tests run on: MinIO, Ceph RGW, moto'
 	@echo 'make lint    ruff, mypy and pyright'
 	@echo 'make format  lay out the code'
 	@echo 'make bench   our figures beside those of others'
@@ -19,8 +20,11 @@ help:
 demo: $(VENV)/demo.stamp
 	$(BIN)/python examples/flights/demo.py
 
-test: $(VENV)/dev.stamp
+test: servers
 	$(BIN)/python -m pytest $(ARGS)
+
+servers: $(VENV)/dev.stamp
+	$(BIN)/python -m tests.servers prepare
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .
