@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import weakref
 from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 from bucketlog.blobs import Blobs
@@ -122,7 +120,6 @@ class Store:
         self.snapshots = Snapshots(root)
         self.blobs = Blobs(root)
         self.objects = Objects(root)
-        _stores.add(self)
 
     @property
     def url(self) -> str:
@@ -180,22 +177,6 @@ class Store:
         self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    def _forget(self) -> None:
-        for state in self._streams.values():
-            state.forget()
-
-
-_stores: weakref.WeakSet[Store] = weakref.WeakSet()
-
-
-def _after_fork_in_child() -> None:
-    for store in list(_stores):
-        store._forget()  # noqa: SLF001
-
-
-if hasattr(os, "register_at_fork"):  # pragma: no branch
-    os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 def open(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import os
 import threading
 import weakref
 from collections import deque
@@ -75,6 +76,7 @@ class StreamState:
         self._days_next_look = float("-inf")
         self.followers: weakref.WeakSet[Follower] = weakref.WeakSet()  # what tails there are
         self.single: PartitionWriter | None = None  # of an unpartitioned stream, once it was written to
+        _states.add(self)
 
     def where_of(self, partition: str) -> str:
         """Return how messages name a partition.
@@ -733,3 +735,15 @@ def _checked_limit(limit: int | None) -> int | None:
         msg = f"limit={limit} is negative"
         raise ValueError(msg)
     return limit
+
+
+_states: weakref.WeakSet[StreamState] = weakref.WeakSet()
+
+
+def _begin_in_child() -> None:  # pragma: no cover  (coverage does not follow the fork that a test makes)
+    for state in list(_states):
+        state.forget()
+
+
+if hasattr(os, "register_at_fork"):  # pragma: no branch
+    os.register_at_fork(after_in_child=_begin_in_child)

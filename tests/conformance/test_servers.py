@@ -46,7 +46,7 @@ EXPECTED = {
         fact.IF_MATCH_UNQUOTED: fact.RIGHT,
         fact.IF_MATCH_LONGER: fact.ACCEPTED,
         fact.SWAP_RACE: fact.ONE_WINNER,
-        fact.SWAP_LOSERS: "412",  # sometimes 500, and then nothing was replaced either
+        fact.SWAP_LOSERS: "412 or 500",  # in either case nothing was replaced
         fact.DELETE: fact.IGNORED,
         fact.COPY: fact.IGNORED,
         fact.FOLDER: fact.FINE,
@@ -84,8 +84,11 @@ def test_tested_release_does_what_is_written_down_about_it(real_server, facts_of
 
     facts = dict(facts_of(real_server))
 
-    facts[fact.SWAP_LOSERS] = facts[fact.SWAP_LOSERS].partition(",")[0]
-    assert facts == EXPECTED[real_server.name]
+    # Ceph answers some losers with 500, now fewer and now more of them than with 412.
+    told = set(facts.pop(fact.SWAP_LOSERS).split(", sometimes "))
+    expected = dict(EXPECTED[real_server.name])
+    assert told <= set(expected.pop(fact.SWAP_LOSERS).split(" or "))
+    assert facts == expected
 
 
 def test_events_of_racing_writers_are_all_there_once_and_without_holes(real_server, real_url):

@@ -1,178 +1,130 @@
-"""Crashes of real processes and real files: writers killed with SIGKILL, and writes torn at every byte."""
+"""Real processes on a directory, killed with SIGKILL at random: what was acknowledged is there, and the log goes on."""
 
 from __future__ import annotations
 
-import os
-import random
-import shutil
-import signal
+import json
 import subprocess
 import sys
-import threading
-import time
-from itertools import pairwise
+from collections import Counter, defaultdict
+from itertools import groupby, pairwise
+from pathlib import Path
 
+import mortals
 import pytest
-from world import event
 
 import bucketlog
-
-SECONDS = 12.0
-WRITERS = 3
-
-# Appends batches of one to four events for ever, and says how many events were acknowledged.
-WRITER = """
-import sys
-import bucketlog
-from bucketlog import Event, segments
-
-segments.SEGMENT_BYTES_MAX = 20_000  # so that they roll often
-url, name = sys.argv[1:]
-stream = bucketlog.open(url).stream("s")
-count = 0
-while True:
-    size = count % 4 + 1
-    batch = [
-        Event(type="e", id=f"{name}-{number}", source=name, data={"number": number, "batch": count, "size": size})
-        for number in range(count, count + size)
-    ]
-    stream.append(batch)
-    count += size
-    print(count, flush=True)
-"""
+from bucketlog import Event
 
 
-class Writer:
-    """One writing process, and how many of its events it has heard to be durable."""
-
-    def __init__(self, url: str, name: str) -> None:
-        self.name = name
-        self.acknowledged = 0
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", WRITER, url, name], stdout=subprocess.PIPE, text=True, start_new_session=True
-        )
-        self._listener = threading.Thread(target=self._listen, daemon=True)
-        self._listener.start()
-
-    def _listen(self) -> None:
-        for line in self._process.stdout:
-            if line.endswith("\n"):
-                self.acknowledged = int(line)
-
-    def kill(self) -> None:
-        os.kill(self._process.pid, signal.SIGKILL)
-        self._process.wait()
-        self._listener.join()
-        self._process.stdout.close()
+def start(*args: object) -> subprocess.Popen[str]:
+    return subprocess.Popen([sys.executable, mortals.__file__, *map(str, args)], stderr=subprocess.PIPE, text=True)
 
 
-def test_writers_killed_over_and_over_lose_double_and_tear_nothing(tmp_path):
-    chance = random.Random(2013)
-    url = str(tmp_path / "store")
-    store = bucketlog.open(url)
-    stream = store.stream("s")
-    followed = []
-    tail = stream.tail()
-    follower = threading.Thread(target=lambda: followed.extend(one.id for one in tail))
-    follower.start()
-    running = [Writer(url, f"w{number}.0") for number in range(WRITERS)]
-    killed = []
-    ends = time.monotonic() + SECONDS
-    while time.monotonic() < ends:
-        threading.Event().wait(chance.uniform(0.05, 0.25))
-        victim = running.pop(chance.randrange(len(running)))
-        victim.kill()
-        killed.append(victim)
-        running.append(Writer(url, f"{victim.name.partition('.')[0]}.{len(killed)}"))
-    for writer in running:
-        writer.kill()
-    killed += running
-
-    events = list(stream.read())
-    report = stream.verify()
-    stream.append(event("the log goes on"))
-    until = time.monotonic() + 20
-    while "the log goes on" not in followed and time.monotonic() < until:
-        threading.Event().wait(0.05)
-    tail.close()
-    follower.join()
-    store.close()
-
-    assert report.ok, report.problems
-    assert report.segments > 1
-    assert [one.offset for one in events] == list(range(len(events)))
-    assert followed == [*(one.id for one in events), "the log goes on"]
-    assert sum(writer.acknowledged for writer in killed) > 0
-    by_writer = {writer.name: [] for writer in killed}
-    for one in events:
-        by_writer[one.source].append(one)
-    for writer in killed:
-        _check_what_is_left_of(writer, by_writer[writer.name])
+def finish(process: subprocess.Popen[str]) -> None:
+    try:
+        _, said = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    assert process.returncode == 0, said
 
 
-def _check_what_is_left_of(writer, events):
-    assert [one.data["number"] for one in events] == list(range(len(events)))  # once, in its own order, without holes
-    assert len(events) >= writer.acknowledged
-    assert len(events) - writer.acknowledged <= 2 * 4  # the batch that nobody heard of, and one that was not read yet
-    if events:
-        last = events[-1].data
-        assert last["number"] == last["batch"] + last["size"] - 1  # a batch is whole or absent
-    for one, following in pairwise(events):
-        if one.data["batch"] == following.data["batch"]:
-            assert following.offset == one.offset + 1
+def read_told(path: Path) -> list:
+    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    """A store of three commits, and where the last one begins and ends in the only segment."""
-    folder = tmp_path_factory.mktemp("whole") / "store"
+@pytest.fixture
+def told(tmp_path: Path) -> Path:
+    path = tmp_path / "told"
+    path.mkdir()
+    return path
+
+
+def test_writers_killed_at_random_lose_and_double_nothing(tmp_path: Path, told: Path):
+    folder = tmp_path / "store"
+    bucketlog.open(folder).close()
+    tail = start("follow", folder, told)
+    finish(start("writers", folder, told, 200))
+
     with bucketlog.open(folder) as store:
         stream = store.stream("s")
-        stream.append(event("0"))
-        stream.append([event("1"), event("2", data={"text": "x" * 40})])
-        segment = folder / "streams" / "s" / "0" / f"{0:020d}.jsonl"
-        start = segment.stat().st_size
-        stream.append([event("3", data=[1, 2]), event("4", subject="é")])
-    return folder, start, segment.stat().st_size
+        end = stream.append(Event(type="end", id="end"))
+        events = list(stream.read())
+        report, segments = stream.verify(), stream.stats().segments
+    finish(tail)
+    ids = [event.id for event in events]
+
+    assert report.problems == ()
+    assert segments > 10
+    assert [event.offset for event in events] == [*range(end.next_offset)]
+    assert ids.pop() == "end"
+    assert max(Counter(ids).values()) == 1
+    acknowledged = [one for path in told.glob("writer-*") for one in read_told(path)]
+    assert len(acknowledged) > 200
+    for one in acknowledged:
+        assert [ids[offset] for offset in one["offsets"]] == one["ids"]
+    check_batches(ids)
+    assert read_told(told / "tail") == [[offset, event_id] for offset, event_id in enumerate(ids)]
+    check_consumer(read_told(told / "consumer"), ids)
 
 
-def test_write_torn_at_any_byte_is_ignored_then_moved_aside(whole, tmp_path):
-    folder, start, end = whole
-    content = (folder / "streams" / "s" / "0" / f"{0:020d}.jsonl").read_bytes()
-
-    for size in range(start, end):
-        torn = tmp_path / "torn"
-        shutil.copytree(folder, torn)
-        partition = torn / "streams" / "s" / "0"
-        os.truncate(partition / f"{0:020d}.jsonl", size)
-        with bucketlog.open(torn) as store:
-            stream = store.stream("s")
-
-            assert [one.id for one in stream.read()] == ["0", "1", "2"]
-            commit = stream.append(event("after"))
-
-            assert commit.offsets == (3,)
-            assert [one.id for one in stream.read()] == ["0", "1", "2", "after"]
-            assert stream.verify().ok
-        aside = [one.read_bytes() for one in partition.glob(".torn-*")]
-        assert aside == ([content[start:size]] if size > start else [])
-        shutil.rmtree(torn)
+def check_batches(ids: list[str]) -> None:
+    """Batches are whole, in one piece, and in the order in which their writer appended them."""
+    written = defaultdict(list)
+    for (writer, life, number, size), batch in groupby(map(parts, ids), key=lambda one: (*one[:3], one[4])):
+        assert [place for _, _, _, place, _ in batch] == [*range(size)]
+        written[writer].append((life, number))
+    for batches in written.values():
+        assert batches == sorted(set(batches))
+        for (life, number), (next_life, next_number) in pairwise(batches):
+            assert next_number == (number + 1 if life == next_life else 0)
 
 
-@pytest.mark.parametrize("written", [0, 1, 60])
-def test_pages_that_were_never_written_are_ignored_then_moved_aside(whole, tmp_path, written):
-    folder, start, end = whole
-    torn = tmp_path / "torn"
-    shutil.copytree(folder, torn)
-    segment = torn / "streams" / "s" / "0" / f"{0:020d}.jsonl"
-    os.truncate(segment, start + written)
-    os.truncate(segment, end)
+def parts(event_id: str) -> tuple[str, int, int, int, int]:
+    writer, *numbers = event_id.split("/")
+    return (writer, *map(int, numbers))
 
-    with bucketlog.open(torn) as store:
+
+def check_consumer(given: list[tuple[int, int, str]], ids: list[str]) -> None:
+    """Each life goes on behind what the one before had acknowledged: nothing is left out, and little comes twice."""
+    assert len(given) > 20
+    for _, offset, event_id in given:
+        assert ids[offset] == event_id
+    for (life, offset, _), (next_life, next_offset, _) in pairwise(given):
+        if life == next_life:
+            assert next_offset == offset + 1
+        else:
+            assert offset - 20 <= next_offset <= offset + 1
+    assert given[0][1] == 0
+
+
+@pytest.mark.parametrize("days", [1, 5])
+def test_import_killed_at_random_and_begun_anew_writes_each_event_once_in_order(tmp_path: Path, told: Path, days: int):
+    folder = tmp_path / "store"
+    finish(start("import", folder, told, 40, days))
+
+    with bucketlog.open(folder) as store:
         stream = store.stream("s")
-        before = [one.id for one in stream.read()]
-        stream.append(event("after"))
 
-        assert before == ["0", "1", "2"]
-        assert [one.id for one in stream.read()] == ["0", "1", "2", "after"]
-        assert stream.verify().ok
+        assert [event.data["number"] for event in stream.read()] == [*range(mortals.IMPORTED)]
+        assert len(stream.partitions()) == days
+        assert stream.verify().problems == ()
+    assert read_told(told / "import")[0] > 5
+
+
+def test_forked_processes_go_on_with_the_store_that_their_parent_opened(tmp_path: Path):
+    folder = tmp_path / "store"
+    for one in [start("fork", folder, "one"), start("fork", folder, "other")]:
+        finish(one)
+
+    with bucketlog.open(folder) as store:
+        events = list(store.stream("s").read())
+        assert store.stream("s").verify().problems == ()
+    numbers = defaultdict(list)
+    for event in events:
+        who, _, number = event.id.partition("/")
+        numbers[who].append(int(number))
+    assert len(numbers) == 2 * (3 + mortals.FORKS)
+    for found in numbers.values():
+        assert found == [*range(len(found))]
+    appends = 3 + mortals.FORKS * mortals.FORK_APPENDS * 2 + mortals.FORK_APPENDS
+    assert len(events) == 2 * appends

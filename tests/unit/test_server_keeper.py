@@ -177,5 +177,8 @@ def test_own_server_is_left_as_it_was(minio):
 
     own_server.remove("a")
 
-    left = [entry["Key"] for entry in client.list_objects_v2(Bucket=minio.bucket)["Contents"]]
-    assert [key for key in left if key.startswith(("own/", "elsewhere/"))] == ["elsewhere/a/1", "own/ab"]
+    left = []
+    for prefix in ("elsewhere/", "own/"):  # the bucket is shared by all tests, and a listing holds a thousand keys
+        found = client.list_objects_v2(Bucket=minio.bucket, Prefix=prefix)
+        left += [entry["Key"] for entry in found["Contents"]]
+    assert left == ["elsewhere/a/1", "own/ab"]

@@ -1,0 +1,1056 @@
+"""Random histories of a store against the model: processes that fail, sleep, race, die and come back.
+
+A step is one call in one process, during which troubles happen at chosen calls of its backend: failures, lost and late
+answers, death, and what other processes do meanwhile. After each step somebody without troubles reads all there is,
+and the model says whether that can be.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
+from world import ANY, ObjectStore, Process, World, event
+
+import bucketlog
+from bucketlog import ABSENT, checkpoints, commit, errors, partition, reader
+from bucketlog import segments as seg
+from bucketlog.partitioning import SINGLE_PARTITION
+from bucketlog.snapshots import Snapshots
+from bucketlog.testing import (
+    ANYTHING,
+    Crash,
+    CrashAfter,
+    Fail,
+    FakeClock,
+    Hold,
+    LoseAnswer,
+    ModelCheckpoint,
+    ModelStream,
+    PowerCutBackend,
+    PowerCutDisk,
+    SimulatedCrash,
+    Tear,
+    on,
+)
+from bucketlog_backends import memory
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from bucketlog import Commit, Event
+    from bucketlog.stream import OnDuplicate
+    from bucketlog.testing import Attempt, Call, Change, HeldCall
+    from bucketlog.testing.faults import Fault
+
+SEARCH_LONGER = int(os.environ.get("BUCKETLOG_MODEL_EXAMPLES", "0"))
+"""Set it to so many examples a machine to search for longer than a test run should take."""
+
+READ_BYTES = 400  # less than some commits take
+
+STREAMS = {"by subject": "subject", "single": None}
+SUBJECTS = ("a", "b", "c")
+
+# -- troubles ----------------------------------------------------------------------------------------------------------
+
+WRITES = ("put", "append", "sync", "seal", "cut")
+
+
+def unknown() -> errors.OutcomeUnknownError:
+    return errors.OutcomeUnknownError("no answer came")
+
+
+def taken() -> errors.ConflictError:
+    return errors.ConflictError("already exists")
+
+
+# By kind: the methods that it befalls (all of them, if none is named), and what it is; `size` is a trouble's own.
+FAULTS: dict[str, tuple[Sequence[str], Callable[[int], Fault]]] = {
+    "unavailable": ((), lambda size: Fail()),
+    "denied": ((), lambda size: Fail(errors.AccessDeniedError("no"))),
+    "full": (("put", "append"), lambda size: Fail(errors.StorageFullError("no room"))),
+    "not done, no answer": (WRITES, lambda size: Fail(unknown())),
+    "done, no answer": (WRITES, lambda size: LoseAnswer(unknown())),
+    "not done, called a conflict": (("put",), lambda size: Fail(taken())),
+    "done, called a conflict": (("put",), lambda size: LoseAnswer(taken())),
+    "late": (("put",), lambda size: Hold(unknown())),
+    "dies before": ((), lambda size: Crash()),
+    "dies after": ((), lambda size: CrashAfter()),
+    "torn": (("append",), lambda size: Tear(size)),
+}
+INCIDENTS = ("another goes first", "late ones land", "sleeps", "clock goes back")
+
+# What a fault may let a call raise that promises that nothing was written.
+HARMLESS = (errors.BackendUnavailableError, errors.AccessDeniedError, errors.StorageFullError)
+
+
+@dataclass
+class Trouble:
+    """What happens at the nth call, counted from 0, that it can happen to. Of a torn write `size` bytes are kept."""
+
+    kind: str
+    nth: int
+    size: int
+
+    @classmethod
+    def of(cls, kind: str, nth: int, size: int) -> Trouble:
+        # Of the calls that write there are few in a step.
+        return cls(kind, nth // 2 if kind in FAULTS and FAULTS[kind][0] else nth, size)
+
+    def befalls(self, call: Call) -> bool:
+        methods = FAULTS[self.kind][0] if self.kind in FAULTS else ()
+        if methods and call.method not in methods:
+            return False
+        self.nth -= 1
+        return self.nth < 0
+
+
+@dataclass
+class Step:
+    """One call of a process, and what befell it."""
+
+    coming: list[Trouble]
+    befallen: bool = False
+
+
+ANY_TROUBLES = st.lists(
+    st.builds(
+        Trouble.of,
+        st.sampled_from((*FAULTS, *INCIDENTS, "late", "another goes first")),
+        st.integers(0, 5),
+        st.integers(0, 250),
+    ),
+    max_size=3,
+)
+SLOTS = st.integers(0, 2)
+NAMES = st.sampled_from(sorted(STREAMS))
+# Each event of a batch: a new one, or one that was tried before (counted backwards), with another content.
+BATCHES = st.lists(st.tuples(st.one_of(st.none(), st.none(), st.integers(0, 9)), st.sampled_from(SUBJECTS)), max_size=4)
+
+
+@dataclass
+class Consumer:
+    """It outlives its process: its cursor, and what it was given."""
+
+    cursor: dict[str, int] = field(default_factory=dict)
+    given: dict[str, list[Event]] = field(default_factory=dict)
+
+    def take(self, events: Sequence[Event]) -> None:
+        for one in events:
+            self.given.setdefault(one.partition, []).append(one)
+
+
+# -- machines ----------------------------------------------------------------------------------------------------------
+
+
+class History(RuleBasedStateMachine):
+    """Processes on one storage that begin, end, sleep and meet troubles; what they do is up to the classes below."""
+
+    mode: ClassVar[str]
+    segment_bytes = 900  # a handful of commits
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch = pytest.MonkeyPatch()
+        self.patch.setattr(seg, "SEGMENT_BYTES_MAX", self.segment_bytes)
+        self.patch.setattr(partition, "READ_BYTES", READ_BYTES)
+        self.patch.setitem(partition.PartitionReader._live.__kwdefaults__, "want", READ_BYTES)
+        self.world = World(self.mode)
+        self.processes: list[Process | None] = [None, None, None]
+        self.numbers = itertools.count(1)
+        self.held: list[HeldCall] = []
+        self.failed = False
+        self.onlooker = self.world.open(read_only=True)
+        self.onlooker.use_one_thread()
+
+    def start(self, slot: int) -> Process:
+        process = self.processes[slot] = self.world.open()
+        process.use_one_thread()
+        return process
+
+    @initialize()
+    def begin(self) -> None:
+        self.start(0)
+        self.start(1)
+
+    def alive(self, slot: int) -> Process:
+        """Return the process of a slot, started anew if there is none."""
+        return self.processes[slot] or self.start(slot)
+
+    def bury(self, process: Process) -> None:
+        self.processes = [None if one is process else one for one in self.processes]
+
+    def teardown(self) -> None:
+        try:
+            if not self.failed:
+                self.conclude()
+        finally:
+            self.patch.undo()
+
+    def conclude(self) -> None:
+        """All is well in the end."""
+        self.land(self.held)
+        self.observe()
+
+    # -- steps ---------------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def step(self, process: Process, coming: list[Trouble], go_first: Callable[[Process], None]) -> Iterator[Step]:
+        """Do one thing in a process, with troubles; afterwards look at what is stored."""
+        now = Step([*coming])
+
+        def plan(call: Call) -> Fault | None:
+            for one in [*now.coming]:
+                if one.befalls(call) and (fault := self.let_happen(one, process, now, go_first)):
+                    return fault
+            return None
+
+        process.plan(plan)
+        try:
+            try:
+                yield now
+            finally:
+                process.calm()
+                self.held += process.faulty.held
+                process.faulty.held.clear()
+                if process.faulty.crashed:
+                    self.bury(process)
+            self.observe()
+        except BaseException:
+            self.failed = True
+            raise
+
+    def let_happen(
+        self, one: Trouble, process: Process, now: Step, go_first: Callable[[Process], None]
+    ) -> Fault | None:
+        others = [other for other in self.processes if other is not None and other is not process]
+        if one.kind == "another goes first" and (not others or self.is_locked()):
+            return None  # at a later call, then
+        now.coming.remove(one)
+        now.befallen = True
+        if one.kind in FAULTS:
+            return FAULTS[one.kind][1](one.size)
+        if one.kind == "another goes first":
+            go_first(others[0])
+        elif one.kind == "sleeps":
+            process.clock.advance(50_000)
+        elif one.kind == "clock goes back":
+            process.clock.step(-5_000)
+        else:
+            self.land([*self.held, *process.faulty.held])
+        return None
+
+    def is_locked(self) -> bool:
+        """Tell whether somebody is inside a lock: who needs it would wait for ever, as all are one thread."""
+        return self.world.is_locked()
+
+    def observe(self) -> None:
+        """Look at what is stored."""
+        raise NotImplementedError
+
+    # -- life of processes ---------------------------------------------------------------------------------------------
+
+    @rule(slot=SLOTS, cleanly=st.booleans())
+    def end(self, slot: int, cleanly: bool) -> None:
+        process = self.alive(slot)
+        if cleanly:
+            process.close()
+        process.faulty.crashed = True
+        self.bury(process)
+
+    @rule(slot=SLOTS, seconds=st.sampled_from((1, 100, 50_000, 500_000)), suspended=st.booleans())
+    def time_passes(self, slot: int, seconds: int, suspended: bool) -> None:
+        self.alive(slot).clock.suspend(seconds, elapsed_counts=not suspended)
+
+    @precondition(lambda self: self.held)
+    @rule(which=st.integers(0, 9))
+    def late_one_lands(self, which: int) -> None:
+        self.land([self.held.pop(which % len(self.held))])
+        self.observe()
+
+    def land(self, held: Sequence[HeldCall]) -> None:
+        for one in held:
+            with suppress(SimulatedCrash):  # it went down with its machine
+                one.land()
+
+
+class LogHistory(History):
+    """Processes append to streams, read and follow them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tried: dict[str, list[Event]] = {name: [] for name in STREAMS}
+        self.model = {name: ModelStream() for name in STREAMS}
+        self.readers = {name: Consumer() for name in STREAMS}
+        self.followers = {name: Consumer() for name in STREAMS}
+        self.tails: dict[str, tuple[Process, bucketlog.Tail]] = {}
+
+    def conclude(self) -> None:
+        """Consumers have everything, once; nothing is damaged; and the log goes on."""
+        super().conclude()
+        process = self.alive(0)
+        for name in STREAMS:
+            self.append_calmly(process, name, [(None, "a"), (None, "b")])
+        self.observe()
+        for name in STREAMS:
+            self.read_on(process, name, None, in_batches=False)
+            tail = self.tail(process, name)
+            self.tails[name][0].clock.advance(60)  # or it does not look for new partitions yet
+            while found := tail.poll():
+                self.followers[name].take(found)
+            for consumer in (self.readers[name], self.followers[name]):
+                assert consumer.given == {key: log for key, log in self.model[name].log.items() if log}
+            assert self.world.problems(name) == ()
+
+    def observe(self) -> None:
+        """Look at what is stored, and at what was handed out."""
+        for name, model in self.model.items():
+            model.observe(self.stored(name), may_land_later=self.mode == "put")
+            for consumer in (self.readers[name], self.followers[name]):
+                for where, given in consumer.given.items():
+                    assert given == model.log[where][: len(given)]
+                    assert [one.offset for one in given] == [*range(len(given))]
+                    assert consumer.cursor.get(where, 0) == len(given)
+
+    def stored(self, name: str) -> dict[str, list[Event]]:
+        found: dict[str, list[Event]] = {}
+        for one in self.onlooker.stream(name).read():
+            found.setdefault(one.partition, []).append(one)
+        return found
+
+    # -- append --------------------------------------------------------------------------------------------------------
+
+    def make_events(self, name: str, batch: Sequence[tuple[int | None, str]]) -> list[Event]:
+        tried, events = self.tried[name], []
+        for again, subject in batch:
+            number = next(self.numbers)
+            if again is None or not tried:
+                one = event(f"e{number}", subject=subject, time=FakeClock().now(), data="x" * (number * 37 % 250))
+                tried.append(one)
+            else:
+                before = tried[-1 - again % len(tried)]
+                one = event(before.id, subject=before.subject, time=before.time, data=f"e{number}")
+            events.append(one)
+        return events
+
+    def announce(
+        self, name: str, events: Sequence[Event], *, pinned: str | None, on_duplicate: OnDuplicate
+    ) -> dict[str, Attempt]:
+        """Tell the model what will be tried in each partition."""
+        one = pinned or (SINGLE_PARTITION if STREAMS[name] is None else None)
+        groups: dict[str, list[int]] = {} if one is None else {one: []}
+        for index, each in enumerate(events):
+            groups.setdefault(one or each.subject, []).append(index)
+        return {
+            where: self.model[name].begin(
+                [events[index] for index in indexes], partition=where, indexes=indexes, on_duplicate=on_duplicate
+            )
+            for where, indexes in groups.items()
+        }
+
+    def acknowledge(self, process: Process, name: str, attempts: dict[str, Attempt], done: object) -> None:
+        for one in done if isinstance(done, list) else [done]:
+            attempts[one.partition].acknowledge(one)
+
+    def append_calmly(self, process: Process, name: str, batch: Sequence[tuple[int | None, str]]) -> None:
+        """Append without troubles: it has to succeed."""
+        events = self.make_events(name, batch)
+        attempts = self.announce(name, events, pinned=None, on_duplicate="return")
+        done = process.stream(name, partition_by=STREAMS[name]).append(events, on_duplicate="return")
+        self.acknowledge(process, name, attempts, done)
+
+    @rule(
+        slot=SLOTS,
+        name=NAMES,
+        batch=BATCHES,
+        pinned=st.sampled_from((None, None, "a")),
+        expected=st.sampled_from((None, None, None, 0, 0, -1, 1)),
+        on_duplicate=st.sampled_from(("raise", "skip", "return")),
+        coming=ANY_TROUBLES,
+    )
+    def append(
+        self,
+        slot: int,
+        name: str,
+        batch: list[tuple[int | None, str]],
+        pinned: str | None,
+        expected: int | None,
+        on_duplicate: OnDuplicate,
+        coming: list[Trouble],
+    ) -> None:
+        """`expected` is counted from what is the next offset at the beginning."""
+        self.try_to_append(slot, name, batch, coming, pinned=pinned, expected=expected, on_duplicate=on_duplicate)
+
+    def try_to_append(
+        self,
+        slot: int,
+        name: str,
+        batch: list[tuple[int | None, str]],
+        coming: list[Trouble],
+        *,
+        pinned: str | None = None,
+        expected: int | None = None,
+        on_duplicate: OnDuplicate = "raise",
+    ) -> None:
+        process = self.alive(slot)
+        pinned = pinned if STREAMS[name] else None
+        events = self.make_events(name, batch)
+        attempts = self.announce(name, events, pinned=pinned, on_duplicate=on_duplicate)
+        expected_offset = None
+        if expected is not None and len(attempts) == 1:
+            ((where, attempt),) = attempts.items()
+            expected_offset = attempt.expected_offset = max(0, len(self.model[name].log.get(where, [])) + expected)
+        due = self.refusal(name, attempts)
+        check = None
+
+        def go_first(other: Process) -> None:
+            self.append_calmly(other, name, batch[:2])
+
+        with self.step(process, coming, go_first) as now:
+            try:
+                done = process.stream(name, partition_by=STREAMS[name]).append(
+                    events, partition=pinned, expected_offset=expected_offset, on_duplicate=on_duplicate
+                )
+            except (SimulatedCrash, errors.BucketlogError) as err:
+                self.acknowledge(process, name, attempts, [*getattr(err, "commits", ())])
+                self.classify(err, attempts, now)
+                check = err
+            else:
+                self.acknowledge(process, name, attempts, done)
+            if not now.befallen:
+                assert type(check) is type(due), f"{check!r}, where the model says {due!r}"
+                assert check is None or not check.commits
+        self.check_refusal(name, check, events)
+
+    def refusal(self, name: str, attempts: dict[str, Attempt]) -> errors.ConflictError | None:
+        """Return the error that an append without troubles has to raise, if any."""
+        for where, attempt in attempts.items():
+            try:
+                attempt.answer(self.model[name].log.get(where, []))
+            except errors.ConflictError as err:
+                return err
+        return None
+
+    def classify(self, err: BaseException, attempts: dict[str, Attempt], now: Step) -> None:
+        """Tell the model what an error means for those that were not acknowledged."""
+        open_ones = [one for one in attempts.values() if one.outcome == "under way"]
+        for one in open_ones:
+            one.refuse()
+        if isinstance(err, SimulatedCrash):
+            for one in open_ones:
+                one.lose_sight()
+        elif isinstance(err, errors.OutcomeUnknownError):
+            assert now.befallen
+            for one in open_ones[:1]:
+                one.lose_sight()
+        elif not isinstance(err, (errors.DuplicateEventError, errors.OffsetConflictError)):
+            assert now.befallen, err
+            assert isinstance(err, HARMLESS), err
+
+    def check_refusal(self, name: str, err: BaseException | None, events: Sequence[Event]) -> None:
+        """A refusal has to name what is so."""
+        match err:
+            case errors.DuplicateEventError():
+                log = self.model[name].log.get(err.partition, [])
+                assert events[err.index].id == err.event_id
+                assert sum(one.id == err.event_id for one in events) > 1 or log[err.offset].id == err.event_id
+            case errors.OffsetConflictError():
+                assert err.expected_offset != err.next_offset <= len(self.model[name].log.get(err.partition, []))
+
+    @rule(slot=SLOTS, name=NAMES, subjects=st.lists(st.sampled_from(SUBJECTS), min_size=1), coming=ANY_TROUBLES)
+    def append_new(self, slot: int, name: str, subjects: list[str], coming: list[Trouble]) -> None:
+        self.try_to_append(slot, name, [(None, subject) for subject in subjects[:4]], coming)
+
+    @rule(slot=SLOTS, name=NAMES, batch=BATCHES, on_duplicate=st.sampled_from(("raise", "skip")), coming=ANY_TROUBLES)
+    def write_buffered(
+        self,
+        slot: int,
+        name: str,
+        batch: list[tuple[int | None, str]],
+        on_duplicate: OnDuplicate,
+        coming: list[Trouble],
+    ) -> None:
+        process = self.alive(slot)
+        events = self.make_events(name, batch)
+        attempts = self.announce(name, events, pinned=None, on_duplicate=on_duplicate)
+
+        def go_first(other: Process) -> None:
+            self.append_calmly(other, name, batch[:2])
+
+        with self.step(process, coming, go_first) as now:
+            try:
+                with process.stream(name, partition_by=STREAMS[name]).writer(
+                    linger=0, on_duplicate=on_duplicate
+                ) as writer:
+                    writer.append(events)
+            except errors.UnwrittenEventsError as err:
+                left, cause = err.events, err.__cause__
+                for attempt in attempts.values():
+                    if not any(one in left for one in attempt.events):
+                        attempt.acknowledge()
+                    else:
+                        assert all(one in left for one in attempt.events)
+                assert cause is not None
+                self.classify(cause, attempts, now)
+            else:
+                assert writer.written == len(events)
+                for attempt in attempts.values():
+                    attempt.acknowledge()
+
+    # -- read ----------------------------------------------------------------------------------------------------------
+
+    def read_on(self, process: Process, name: str, limit: int | None, *, in_batches: bool) -> None:
+        consumer, source = self.readers[name], process.stream(name)
+        reading = (source.read_batches if in_batches else source.read)(consumer.cursor, limit=limit)
+        try:
+            for one in reading:
+                consumer.take(one.events if in_batches else [one])
+        finally:
+            consumer.cursor = dict(reading.cursor)
+
+    def tail(self, process: Process, name: str) -> bucketlog.Tail:
+        """Return the tail of a stream, begun anew at its cursor if its process died."""
+        if name not in self.tails or self.tails[name][0] not in self.processes:
+            self.tails[name] = (process, process.stream(name).tail(self.followers[name].cursor))
+        return self.tails[name][1]
+
+    @rule(slot=SLOTS, name=NAMES, limit=st.integers(1, 9), in_batches=st.booleans(), coming=ANY_TROUBLES)
+    def read(self, slot: int, name: str, limit: int, in_batches: bool, coming: list[Trouble]) -> None:
+        process = self.alive(slot)
+
+        with self.step(process, coming, lambda other: self.append_calmly(other, name, [(None, "a")])) as now:
+            try:
+                self.read_on(process, name, limit, in_batches=in_batches)
+            except (SimulatedCrash, errors.OutcomeUnknownError, *HARMLESS):
+                assert now.befallen
+
+    @rule(slot=SLOTS, name=NAMES, coming=ANY_TROUBLES)
+    def follow(self, slot: int, name: str, coming: list[Trouble]) -> None:
+        tail = self.tail(self.alive(slot), name)
+        process = self.tails[name][0]
+        process.clock.advance(10)
+
+        with self.step(process, coming, lambda other: self.append_calmly(other, name, [(None, "a")])) as now:
+            try:
+                self.followers[name].take(tail.poll())
+            except (SimulatedCrash, errors.OutcomeUnknownError, *HARMLESS):
+                assert now.befallen
+            finally:
+                self.followers[name].cursor = dict(tail.cursor)
+
+    @rule(slot=SLOTS, name=NAMES)
+    def ask_where_it_ends(self, slot: int, name: str) -> None:
+        found = self.alive(slot).stream(name).cursor()
+
+        assert {where: end for where, end in found.items() if end} == {
+            where: len(log) for where, log in self.model[name].log.items() if log
+        }
+
+
+class DocumentHistory(History):
+    """Processes save and delete a checkpoint, and save snapshots."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.checkpoint = ModelCheckpoint()
+        self.snapshots = {at: ModelCheckpoint() for at in ("2026-01-01", "2026-01-02")}
+        self.saved: dict[object, bucketlog.Checkpoint] = {}
+
+    def observe(self) -> None:
+        found = self.onlooker.checkpoints.load("c")
+        assert self.onlooker.checkpoints.list() == ([] if found is None else ["c"])
+        self.checkpoint.observe(None if found is None else found.value)
+        if found is not None:
+            assert self.saved.setdefault(found.value, found) == found
+        for at, model in self.snapshots.items():
+            try:
+                snapshot = self.onlooker.store.snapshots.load("n", at)
+            except errors.NotFoundError:
+                model.observe(None)
+            else:
+                assert snapshot.cursor == {"a": snapshot.state}
+                model.observe(snapshot.state)
+
+    def change(self, process: Process, change: Change, expected: object, now: Step | None) -> None:
+        try:
+            if change.value is None:
+                process.checkpoints.delete("c", expected_version=expected)
+            else:
+                self.saved[change.value] = process.checkpoints.save("c", change.value, expected_version=expected)
+        except errors.CheckpointConflictError:
+            assert change.expected is not ANYTHING or (now and now.befallen)
+            change.conflict() if change.expected is not ANYTHING else change.refuse()
+        except (SimulatedCrash, errors.OutcomeUnknownError):
+            assert now is not None
+            assert now.befallen
+            change.lose_sight()
+        except HARMLESS:
+            assert now is not None
+            assert now.befallen
+            change.refuse()
+        else:
+            change.acknowledge()
+
+    @rule(
+        slot=SLOTS,
+        deletes=st.sampled_from((False, False, True)),
+        expected=st.sampled_from(("anything", "anything", "what is there", "absent", "older")),
+        others=st.sampled_from(("saves", "deletes", "saves and deletes")),
+        coming=ANY_TROUBLES,
+    )
+    def change_checkpoint(self, slot: int, deletes: bool, expected: str, others: str, coming: list[Trouble]) -> None:
+        process = self.alive(slot)
+        there = self.checkpoint.value
+        known = {
+            "what is there": (there, ABSENT if there is None else self.saved[there].version),
+            "absent": (None, ABSENT),
+            "older": next(((value, one.version) for value, one in self.saved.items()), (ANYTHING, None)),
+        }
+        value, version = known.get(expected, (ANYTHING, None))
+        if deletes and version is ABSENT:
+            value, version = ANYTHING, None
+        change = self.checkpoint.begin(None if deletes else next(self.numbers), expected=value)
+
+        def go_first(other: Process) -> None:
+            for what in others.split(" and "):
+                value = None if what == "deletes" else next(self.numbers)
+                self.change(other, self.checkpoint.begin(value, expected=ANYTHING), None, None)
+
+        with self.step(process, coming, go_first) as now:
+            self.change(process, change, version, now)
+
+    @rule(slot=SLOTS, at=st.sampled_from(("2026-01-01", "2026-01-02")), coming=ANY_TROUBLES)
+    def save_snapshot(self, slot: int, at: str, coming: list[Trouble]) -> None:
+        process = self.alive(slot)
+
+        def save(process: Process, now: Step | None) -> None:
+            state = next(self.numbers)
+            change = self.snapshots[at].begin(state, expected=None)
+            try:
+                process.store.snapshots.save("n", state, cursor={"a": state}, at=at)
+            except errors.ConflictError:
+                change.conflict()
+            except (SimulatedCrash, errors.OutcomeUnknownError):
+                assert now is not None
+                assert now.befallen
+                change.lose_sight()
+            except HARMLESS:
+                assert now is not None
+                assert now.befallen
+                change.refuse()
+            else:
+                change.acknowledge()
+
+        with self.step(process, coming, lambda other: save(other, None)) as now:
+            save(process, now)
+
+
+class ObjectStoreLog(LogHistory):
+    """One put a commit."""
+
+    mode = "put"
+
+
+class DirectoryLog(LogHistory):
+    """Segments that grow."""
+
+    mode = "append"
+
+
+class ObjectStoreDocuments(DocumentHistory):
+    mode = "put"
+
+
+class DirectoryDocuments(DocumentHistory):
+    mode = "append"
+
+
+class PowerCutLog(LogHistory):
+    """One machine whose power is cut. One process syncs always, one never, one at an interval."""
+
+    mode = "append"
+    segment_bytes = 2500  # several pages
+    sync = ("always", "never", "interval")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.disk = PowerCutDisk(self.world.backend)
+        self.durable: dict[str, dict[str, int]] = {name: {} for name in STREAMS}
+        self.waiting: list[tuple[Process, str, Commit]] = []  # acknowledged, and not synced yet
+
+    def start(self, slot: int) -> Process:
+        process = self.processes[slot] = self.world.open(backend=self.disk.open(), sync=self.sync[slot])
+        process.use_one_thread()
+        return process
+
+    def acknowledge(self, process: Process, name: str, attempts: dict[str, Attempt], done: object) -> None:
+        super().acknowledge(process, name, attempts, done)
+        for one in done if isinstance(done, list) else [done]:
+            if process is self.processes[0]:
+                self.lasts(name, one.partition, max(one.offsets, default=-1) + 1)
+            elif process is self.processes[2]:
+                self.waiting.append((process, name, one))
+
+    def lasts(self, name: str, where: str, end: int) -> None:
+        """From now on, nothing before this offset may be lost."""
+        self.durable[name][where] = max(end, self.durable[name].get(where, 0))
+
+    @rule()
+    def interval_passes(self) -> None:
+        process = self.alive(2)
+        process.clock.advance(1)
+        process.sync()
+        for waited, name, one in self.waiting:
+            if waited is process:
+                self.lasts(name, one.partition, max(one.offsets, default=-1) + 1)
+        self.waiting.clear()
+
+    @rule(
+        pages=st.lists(st.booleans(), min_size=1, max_size=8),
+        names=st.lists(st.booleans(), min_size=1, max_size=3),
+        keep_sizes=st.booleans(),
+    )
+    def cut_power(self, pages: list[bool], names: list[bool], keep_sizes: bool) -> None:
+        """Keep some of the unsynced pages and names, as the two lists say, over and over."""
+        for name in STREAMS:
+            for consumer in (self.readers[name], self.followers[name]):
+                for where, given in consumer.given.items():
+                    self.lasts(name, where, len(given))
+        self.disk.power_cut(
+            keep_pages=[*itertools.compress(self.disk.unsynced_pages(), itertools.cycle(pages))],
+            keep_names=[*itertools.compress(self.disk.unsynced_names(), itertools.cycle(names))],
+            keep_sizes=keep_sizes,
+        )
+        self.processes = [None, None, None]
+        self.waiting.clear()
+        for name, model in self.model.items():
+            model.cut_power(self.stored(name), durable=self.durable[name])
+        self.observe()
+
+
+def bounded(examples: int) -> settings:
+    return settings(
+        max_examples=SEARCH_LONGER or examples,
+        stateful_step_count=60 if SEARCH_LONGER else 30,
+        deadline=None,
+        derandomize=not SEARCH_LONGER,
+        suppress_health_check=list(HealthCheck),
+    )
+
+
+TestObjectStoreLog = ObjectStoreLog.TestCase
+TestObjectStoreLog.settings = bounded(80)
+TestDirectoryLog = DirectoryLog.TestCase
+TestDirectoryLog.settings = bounded(80)
+TestPowerCutLog = PowerCutLog.TestCase
+TestPowerCutLog.settings = bounded(100)
+TestObjectStoreDocuments = ObjectStoreDocuments.TestCase
+TestObjectStoreDocuments.settings = bounded(60)
+TestDirectoryDocuments = DirectoryDocuments.TestCase
+TestDirectoryDocuments.settings = bounded(30)
+
+
+# -- the machines find what is broken ----------------------------------------------------------------------------------
+
+Patch = pytest.MonkeyPatch
+MUTANTS: list[tuple[type[History], Callable[[Patch], None]]] = []
+
+
+def found_by(*machines: type[History]):
+    def register(without: Callable[[Patch], None]) -> Callable[[Patch], None]:
+        MUTANTS.extend((machine, without) for machine in machines)
+        return without
+
+    return register
+
+
+@found_by(ObjectStoreLog)
+def conflict_means_lost(patch: Patch) -> None:
+    patch.setattr(seg, "read_trailer", lambda data: None)
+
+
+@found_by(ObjectStoreLog, ObjectStoreDocuments)
+def no_answer_means_not_written(patch: Patch) -> None:
+    def hasty(root, key, data, *, if_version, judge, doing):
+        try:
+            root.backend.put(key, data, if_version=if_version)
+        except errors.OutcomeUnknownError as err:
+            raise errors.BackendUnavailableError("try later") from err
+        return True
+
+    for module in (commit, checkpoints):
+        patch.setattr(module, "put_and_settle", hasty)
+
+
+@found_by(ObjectStoreLog, DirectoryLog)
+def ids_of_others_are_not_learnt(patch: Patch) -> None:
+    patch.setattr(commit, "decode_ids", lambda lines, count: [])
+
+
+@found_by(ObjectStoreLog, DirectoryLog, PowerCutLog)
+def batches_are_written_in_two_commits(patch: Patch) -> None:
+    real = commit.PartitionWriter._commit_group
+
+    def split(self, group):
+        (whole,) = group
+        if len(whole.ids) < 2:
+            return real(self, group)
+        lines = whole.lines.splitlines(keepends=True)
+        parts = [
+            commit.Request(
+                b"".join(lines[part]),
+                whole.ids[part],
+                whole.indexes[part],
+                expected_offset=None,
+                on_duplicate=whole.on_duplicate,
+            )
+            for part in (slice(1), slice(1, None))
+        ]
+        for part in parts:
+            real(self, [part])
+            if part.error is not None:
+                whole.error = part.error
+                return None
+        first, rest = (part.commit for part in parts)
+        whole.commit = first._replace(
+            next_offset=rest.next_offset,
+            offsets=first.offsets + rest.offsets,
+            duplicates=first.duplicates + rest.duplicates,
+            indexes=tuple(whole.indexes),
+        )
+        return None
+
+    patch.setattr(commit.PartitionWriter, "_commit_group", split)
+
+
+@found_by(DirectoryLog)
+def appends_ignore_the_size(patch: Patch) -> None:
+    patch.setattr(memory, "_why_not_to_grow", lambda there, expected_size, believed: "")
+
+
+@found_by(DirectoryLog, PowerCutLog)
+def torn_writes_stay(patch: Patch) -> None:
+    patch.setattr(commit.PartitionWriter, "_repair", lambda self, appender: None)
+
+
+@found_by(DirectoryLog, PowerCutLog)
+def segments_are_not_closed(patch: Patch) -> None:
+    def roll(self, appender):
+        here = self._reader
+        here.key, here.byte = self.folder + seg.segment_name(here.offset), 0
+
+    patch.setattr(commit.PartitionWriter, "_roll", roll)
+
+
+@found_by(PowerCutLog)
+def appends_are_not_synced(patch: Patch) -> None:
+    real = PowerCutBackend.append
+
+    def append(self, key, data, *, expected_size, sync=True):
+        real(self, key, data, expected_size=expected_size, sync=False)
+
+    patch.setattr(PowerCutBackend, "append", append)
+
+
+@found_by(PowerCutLog)
+def readers_do_not_sync(patch: Patch) -> None:
+    patch.setattr(PowerCutBackend, "sync", lambda self, key: None)
+
+
+@found_by(ObjectStoreLog, DirectoryLog)
+def cursors_stay_behind(patch: Patch) -> None:
+    patch.setattr(reader.Reader, "cursor", property(lambda self: bucketlog.Cursor(self._positions)))
+
+
+@found_by(ObjectStoreLog, DirectoryLog)
+def tails_begin_anew_after_an_error(patch: Patch) -> None:
+    patch.setattr(
+        partition.PartitionReader,
+        "seek",
+        lambda self, offset: self.__dict__.update(offset=min(offset, 0), key="", byte=0),
+    )
+
+
+@found_by(ObjectStoreDocuments)
+def late_checkpoints_overwrite(patch: Patch) -> None:
+    real = ObjectStore.put
+
+    def put(self, key, data, *, if_version=ANY):
+        return real(self, key, data, if_version=ANY if key.startswith("checkpoints/") else if_version)
+
+    patch.setattr(ObjectStore, "put", put)
+
+
+@found_by(ObjectStoreDocuments, DirectoryDocuments)
+def snapshots_are_replaced(patch: Patch) -> None:
+    real = Snapshots.save
+
+    def save(self, name, state, **how):
+        return real(self, name, state, **{**how, "replace": True})
+
+    patch.setattr(Snapshots, "save", save)
+
+
+@pytest.mark.parametrize(
+    ("machine", "without"), MUTANTS, ids=[f"{machine.__name__}-{without.__name__}" for machine, without in MUTANTS]
+)
+def test_machine_finds_what_is_broken(machine: type[History], without: Callable[[Patch], None], monkeypatch: Patch):
+    without(monkeypatch)
+
+    with pytest.raises((AssertionError, errors.BucketlogError)):
+        run_state_machine_as_test(
+            machine,
+            settings=settings(
+                bounded(1000), phases=[Phase.generate], database=None, report_multiple_bugs=False, print_blob=False
+            ),
+        )
+
+
+# -- histories that the machines have found ----------------------------------------------------------------------------
+
+
+def faults_at(*found: tuple[str, int, Fault], key: str = ""):
+    """Plan faults, each at the nth call of a method from now on, counted from 1."""
+    plans = [on(method, fault, nth=nth, key=key) for method, nth, fault in found]
+
+    def plan(call: Call) -> Fault | None:
+        return next(filter(None, [one(call) for one in plans]), None)
+
+    return plan
+
+
+@pytest.mark.parametrize("expected_offset", [None, 1])
+def test_append_that_was_not_synced_and_not_taken_back_is_unknown(expected_offset):
+    world = World("append")
+    writer = world.open()
+    writer.stream().append(event("0"))
+    writer.plan(faults_at(("append", 1, LoseAnswer(unknown()))))
+
+    with pytest.raises(errors.OutcomeUnknownError):
+        writer.stream().append(event("1"), expected_offset=expected_offset)
+
+    writer.calm()
+    assert writer.stream().append(event("2")).first_offset == 2
+    assert world.ids() == ["0", "1", "2"]
+    assert world.problems() == ()
+
+
+def test_append_whose_sync_fails_and_that_cannot_be_cut_off_is_unknown():
+    world = World("append")
+    writer, other = world.open(), world.open()
+    writer.stream().append(event("0"))
+    other.stream().append(event("1"))  # so that the writer goes the way under the lock
+    locked = False
+
+    def plan(call: Call) -> Fault | None:
+        nonlocal locked
+        locked = locked or call.method == "lock"
+        return {"append": LoseAnswer(unknown()), "cut": Fail()}.get(call.method) if locked else None
+
+    writer.plan(plan)
+
+    with pytest.raises(errors.OutcomeUnknownError):
+        writer.stream().append(event("2"))
+
+    writer.calm()
+    writer.stream().append(event("3"))
+    assert world.ids() == ["0", "1", "2", "3"]
+    assert world.problems() == ()
+
+
+def test_append_of_a_writer_that_slept_is_unknown_when_it_cannot_look_what_came_since():
+    world = World("put")
+    writer = world.open()
+    writer.stream().append(event("0"))
+    writer.clock.advance(3 * 24 * 3600)
+    writer.plan(faults_at(("get", 1, Fail()), key="bounds.json"))
+
+    with pytest.raises(errors.OutcomeUnknownError) as told:
+        writer.stream().append(event("1"))
+
+    assert told.value.write_id
+    assert world.ids() == ["0", "1"]
+
+
+def test_writer_that_slept_goes_on_behind_a_segment_whose_successor_was_never_begun(monkeypatch):
+    monkeypatch.setattr(seg, "SEGMENT_BYTES_MAX", 600)
+    world = World("append")
+    sleeper, other = world.open(), world.open()
+    sleeper.stream().append(event("0", data="x" * 200))
+    sleeper.clock.advance(3 * 24 * 3600)
+    other.plan(faults_at(("append", 1, Crash())))
+    with pytest.raises(SimulatedCrash):
+        other.stream().append(event("1", data="x" * 400))
+
+    sleeper.stream().append(event("2"))
+
+    assert world.ids() == ["0", "2"]
+
+
+def test_first_append_goes_on_when_making_the_stream_is_called_a_conflict_though_nobody_made_it():
+    for mode in ("put", "append"):
+        world = World(mode)
+        writer = world.open(faults_at(("put", 1, Fail(taken())), key="stream.json"))
+
+        writer.stream(partition_by="subject").append(event("0", subject="a"))
+
+        assert world.ids() == ["0"]
+
+
+@pytest.mark.parametrize("mode", ["put", "append"])
+def test_tail_repeats_nothing_after_an_error(mode):
+    world = World(mode)
+    writer, follower = world.open(), world.open()
+    for number in range(4):
+        writer.stream().append(event(str(number)))
+    tail = follower.stream().tail({"0": 2})
+    follower.plan(faults_at(("get", 1, Fail()), key=".jsonl"))
+    got = []
+    for _ in range(5):
+        with suppress(errors.BackendUnavailableError):
+            got += tail.poll()
+
+    assert [one.id for one in got] == ["2", "3"]
+    assert tail.cursor == {"0": 4}
+
+
+@pytest.mark.parametrize("mode", ["put", "append"])
+def test_tail_that_polls_nothing_has_given_all(mode):
+    world = World(mode)
+    writer = world.open()
+    tail = world.open().stream().tail()
+    for number in range(3):
+        writer.stream().append(event(str(number)))
+        assert [one.id for one in tail.poll()] == [str(number)]
+
+
+def test_reader_that_sleeps_again_and_again_lists_again():
+    world = World("put")
+    process = world.open()
+    process.use_one_thread()
+    for number in range(3):
+        process.stream().append(event(str(number)))
+    sleeps = iter(range(4))
+
+    def plan(call: Call) -> None:
+        if call.method == "get" and ".jsonl" in call.key and next(sleeps, None) is not None:
+            process.clock.advance(50_000)
+
+    process.plan(plan)
+
+    assert [one.id for one in process.stream().read()] == ["0", "1", "2"]
+
+
+def test_events_that_are_equal_are_not_unequal():
+    one, same = event("0", time=FakeClock().now()), event("0", time=FakeClock().now())
+
+    assert one == same
+    assert (one != same) is False
+    assert one != event("1", time=one.time)
