@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .processes import free_port
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from .processes import Processes
 
 NAME = "moto"
+_SERVER = Path(__file__).with_name("moto_server.py")  # run with -P, as `moto` beside it is not moto
 
 
 def prepare() -> str:
@@ -27,6 +29,6 @@ def start(processes: Processes, port: int | None) -> Server:
         ServerStartError: It does not start.
     """
     port = port or free_port()
-    processes.start([sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)])
+    processes.start([sys.executable, "-P", str(_SERVER), "-H", "127.0.0.1", "-p", str(port)])
     processes.wait_until_ready(f"http://127.0.0.1:{port}/moto-api/")
     return Server.started(NAME, f"http://127.0.0.1:{port}", version=version("moto"))
