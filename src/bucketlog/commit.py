@@ -361,13 +361,17 @@ class PartitionWriter:
         lists = not reader.key or reader.is_stale()
         age = Age(self.root)
         read = False
-        for region in reader.regions():
-            read = True
-            try:
-                ids = decode_ids(memoryview(region.data)[: region.end], count=region.events)
-            except (ValueError, msgspec.DecodeError) as err:
-                raise reader.not_events(region, err) from err
-            self._learn(ids, region.first)
+        try:
+            for region in reader.regions():
+                read = True
+                try:
+                    ids = decode_ids(memoryview(region.data)[: region.end], count=region.events)
+                except (ValueError, msgspec.DecodeError) as err:
+                    raise reader.not_events(region, err) from err
+                self._learn(ids, region.first)
+        except BaseException:
+            self._begin_anew()  # the reader stands wherever it failed
+            raise
         if lists:
             self._basis = (reader.offset, age)
         if read:

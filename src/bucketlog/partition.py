@@ -199,7 +199,7 @@ class PartitionReader:
             self._go_to(end)
             self._check_reaches(wanted)
             return
-        self.offset = todo[0].first
+        self.key, self.byte, self.offset = "", 0, todo[0].first  # all at once: what follows may fail anywhere
         growing = False
         for one, data in self._fetched(todo):
             if one.first > self.offset or (one.next is None and one.first != self.offset):
