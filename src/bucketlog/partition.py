@@ -277,7 +277,7 @@ class PartitionReader:
                     self.root.appender.sync(self.key)
                 yield self._region(data, found)
             elif not complete:
-                want = min(2 * want, 2 * seg.SEGMENT_BYTES_MAX)  # a commit that is larger than what was read
+                want *= 2  # a commit that is larger than what was read
             if complete:
                 return
             data = None

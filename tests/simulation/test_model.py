@@ -55,6 +55,15 @@ SEARCH_LONGER = int(os.environ.get("BUCKETLOG_MODEL_EXAMPLES", "0"))
 
 READ_BYTES = 400  # less than some commits take
 
+
+@pytest.fixture
+def small_sizes(monkeypatch):
+    """Let machines read little at a time, and set the size of a segment, until the test ends, however it ends."""
+    monkeypatch.setattr(seg, "SEGMENT_BYTES_MAX", seg.SEGMENT_BYTES_MAX)
+    monkeypatch.setattr(partition, "READ_BYTES", READ_BYTES)
+    monkeypatch.setitem(partition.PartitionReader._live.__kwdefaults__, "want", READ_BYTES)
+
+
 STREAMS = {"by subject": "subject", "single": None}
 SUBJECTS = ("a", "b", "c")
 
@@ -158,10 +167,7 @@ class History(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.patch = pytest.MonkeyPatch()
-        self.patch.setattr(seg, "SEGMENT_BYTES_MAX", self.segment_bytes)
-        self.patch.setattr(partition, "READ_BYTES", READ_BYTES)
-        self.patch.setitem(partition.PartitionReader._live.__kwdefaults__, "want", READ_BYTES)
+        seg.SEGMENT_BYTES_MAX = self.segment_bytes  # `small_sizes` sets it back
         self.world = World(self.mode)
         self.processes: list[Process | None] = [None, None, None]
         self.numbers = itertools.count(1)
@@ -188,11 +194,8 @@ class History(RuleBasedStateMachine):
         self.processes = [None if one is process else one for one in self.processes]
 
     def teardown(self) -> None:
-        try:
-            if not self.failed:
-                self.conclude()
-        finally:
-            self.patch.undo()
+        if not self.failed:
+            self.conclude()
 
     def conclude(self) -> None:
         """All is well in the end."""
@@ -745,6 +748,9 @@ class PowerCutLog(LogHistory):
         self.observe()
 
 
+with_small_sizes = pytest.mark.usefixtures("small_sizes")
+
+
 def bounded(examples: int) -> settings:
     return settings(
         max_examples=SEARCH_LONGER or examples,
@@ -755,15 +761,15 @@ def bounded(examples: int) -> settings:
     )
 
 
-TestObjectStoreLog = ObjectStoreLog.TestCase
+TestObjectStoreLog = with_small_sizes(ObjectStoreLog.TestCase)
 TestObjectStoreLog.settings = bounded(80)
-TestDirectoryLog = DirectoryLog.TestCase
+TestDirectoryLog = with_small_sizes(DirectoryLog.TestCase)
 TestDirectoryLog.settings = bounded(80)
-TestPowerCutLog = PowerCutLog.TestCase
+TestPowerCutLog = with_small_sizes(PowerCutLog.TestCase)
 TestPowerCutLog.settings = bounded(100)
-TestObjectStoreDocuments = ObjectStoreDocuments.TestCase
+TestObjectStoreDocuments = with_small_sizes(ObjectStoreDocuments.TestCase)
 TestObjectStoreDocuments.settings = bounded(60)
-TestDirectoryDocuments = DirectoryDocuments.TestCase
+TestDirectoryDocuments = with_small_sizes(DirectoryDocuments.TestCase)
 TestDirectoryDocuments.settings = bounded(30)
 
 
@@ -908,6 +914,7 @@ def snapshots_are_replaced(patch: Patch) -> None:
     patch.setattr(Snapshots, "save", save)
 
 
+@with_small_sizes
 @pytest.mark.parametrize(
     ("machine", "without"), MUTANTS, ids=[f"{machine.__name__}-{without.__name__}" for machine, without in MUTANTS]
 )
