@@ -20,12 +20,14 @@ if TYPE_CHECKING:
 
 OWN = ["own_server"] if os.environ.get(VARIABLE) else []
 FACTS = pytest.StashKey[dict[str, dict[str, str]]]()
+VERSIONS = pytest.StashKey[dict[str, str]]()
 _numbers = itertools.count()
 
 
-def _kept(name: str) -> Iterator[Server]:
+def _kept(name: str, config: pytest.Config) -> Iterator[Server]:
     try:
         with keep(name) as server:
+            config.stash.setdefault(VERSIONS, {})[name] = server.version
             yield server
     except MissingServerError as reason:
         if in_ci():
@@ -34,21 +36,21 @@ def _kept(name: str) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="session")
-def moto() -> Iterator[Server]:
+def moto(pytestconfig: pytest.Config) -> Iterator[Server]:
     """Return moto's server, which is there always."""
-    yield from _kept("moto")
+    yield from _kept("moto", pytestconfig)
 
 
 @pytest.fixture(scope="session")
-def minio() -> Iterator[Server]:
+def minio(pytestconfig: pytest.Config) -> Iterator[Server]:
     """Return a MinIO; without one its tests are skipped, and fail in CI."""
-    yield from _kept("minio")
+    yield from _kept("minio", pytestconfig)
 
 
 @pytest.fixture(scope="session")
-def ceph_rgw() -> Iterator[Server]:
+def ceph_rgw(pytestconfig: pytest.Config) -> Iterator[Server]:
     """Return a Ceph with its S3 gateway; without one its tests are skipped, and fail in CI."""
-    yield from _kept("ceph_rgw")
+    yield from _kept("ceph_rgw", pytestconfig)
 
 
 @pytest.fixture(scope="session")

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     Connect = Callable[["Traffic"], ObjectStore]
 
 PAGE_KEYS = 1000
+DELETE_KEYS = 250  # servers answer when all of them are gone, which takes slow ones 10 ms each
 _SMALL_BYTES = 1024 * 1024
 _UPLOAD_PART_BYTES = 8 * 1024 * 1024
 _UPLOAD_PARTS_MAX = 9_000  # servers allow 10,000
@@ -154,7 +155,8 @@ def _from_remote_store(store: Any, scheme: str, kind: type[ObstoreBackend]) -> O
 class Traffic:
     """How long a kind of request may take, and whether the client repeats it.
 
-    A server that cannot be reached is told within 10 seconds: the client begins no attempt after `_RETRY_SECONDS`.
+    The client begins no attempt after `_RETRY_SECONDS`, so that a server that cannot be reached, or says nothing, is
+    told within 10 seconds, and one connection that stays silent is not the end of a read.
     """
 
     timeout_seconds: int
@@ -181,7 +183,7 @@ class Traffic:
 
 _CONNECT_SECONDS = 3
 _RETRY_SECONDS = 5
-READS = Traffic(timeout_seconds=300, silence_seconds=8)
+READS = Traffic(timeout_seconds=300, silence_seconds=4)
 UPLOADS = Traffic(timeout_seconds=90, silence_seconds=90)
 PUTS = Traffic(timeout_seconds=15, silence_seconds=15, retries=0)
 BIG_PUTS = Traffic(timeout_seconds=90, silence_seconds=90, retries=0)
@@ -332,9 +334,9 @@ class ObstoreBackend:
             raise self._translated(err, f"upload {key!r} to {self.url}", writing=key, repeated=True) from None
 
     def delete(self, keys: Iterable[str]) -> None:
-        """Remove keys, a thousand in a request; one that is missing is no error."""
+        """Remove keys, many in a request; one that is missing is no error."""
         left = iter(keys)
-        while batch := list(islice(left, PAGE_KEYS)):
+        while batch := list(islice(left, DELETE_KEYS)):
             try:
                 self._library.delete(self._client(READS), [self._base + key for key in batch])
             except self._failures as err:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager
+from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeVar
 
 from bucketlog.backend import ABSENT, ANY, Backend, Capabilities, Condition, Content, Entry, Stat, Version
 from bucketlog.errors import AccessDeniedError, BucketlogError, CapabilityError
@@ -17,17 +18,21 @@ from bucketlog_backends.folding import fold
 from bucketlog_backends.s3_answers import answer_error, bare_etag, etag_in_form, silence_error, versioning_error
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from bucketlog_backends.s3_options import S3Settings
 
+T = TypeVar("T")
+
 _PAGE_KEYS = 1000
+_DELETE_KEYS = 250  # servers answer when all of them are gone, which takes slow ones 10 ms each
 _COPY_BYTES = 8 * 1024 * 1024
 _PARTS_MAX = 9_000  # servers allow 10,000
 _CONNECT_SECONDS = 3
-_SILENCE_SECONDS = 8
-# s3fs waits without end for a server that accepts a connection and says nothing, so that each call has a limit.
-_ANSWER_SECONDS = 9.0
+_SILENCE_SECONDS = 4
+# s3fs waits without end for a server that accepts a connection and says nothing, so that each call has a limit: that of
+# a read leaves time for a second one within the 10 seconds in which a server that cannot be reached is told.
+_ANSWER_SECONDS = 4.5
 _BODY_SECONDS = 120.0
 _PUT_SECONDS = 15.0
 _PUT_BYTES_PER_SECOND = 1024 * 1024
@@ -96,14 +101,18 @@ class S3fsBackend:
         if end is not None and end <= start:
             return Content(b"", self.head(key).version)
         asked = {"Range": f"bytes={start}-{'' if end is None else end - 1}"} if start or end is not None else {}
+
+        def ask() -> Content:
+            answer = self._call("get_object", Key=self._base + key, **asked)
+            return Content(self._read(answer["Body"]), bare_etag(answer["ETag"]))
+
         with self._translating(f"get {key!r} from {self.url}"):
             try:
-                answer = self._call("get_object", Key=self._base + key, **asked)
+                return _at_most_twice(ask)
             except OSError as err:
                 if _answer_of(err)[0] == 416:
                     return Content(b"", self.head(key).version)
                 raise
-            return Content(self._read(answer["Body"]), bare_etag(answer["ETag"]))
 
     def head(self, key: str) -> Stat:
         """Return size, version and time of what is stored under a key.
@@ -112,7 +121,7 @@ class S3fsBackend:
             NotFoundError: Nothing is stored under the key, or there is no bucket: the answer does not tell.
         """
         with self._translating(f"look at {key!r} in {self.url}"):
-            answer = self._call("head_object", Key=self._base + key)
+            answer = _at_most_twice(lambda: self._call("head_object", Key=self._base + key))
         return Stat(answer["ContentLength"], bare_etag(answer["ETag"]), answer["LastModified"])
 
     def list(self, prefix: str, *, start_after: str = "", delimiter: bool = False) -> Iterator[Entry]:
@@ -173,13 +182,13 @@ class S3fsBackend:
             target.close()
 
     def delete(self, keys: Iterable[str]) -> None:
-        """Remove keys, a thousand in a request; one that is missing is no error."""
+        """Remove keys, many in a request; one that is missing is no error."""
         left = iter(keys)
-        while batch := list(islice(left, _PAGE_KEYS)):
+        while batch := list(islice(left, _DELETE_KEYS)):
             doing = f"delete {batch[0]!r} and {len(batch) - 1} more from {self.url}"
-            objects = [{"Key": self._base + key} for key in batch]
+            asked = {"Delete": {"Objects": [{"Key": self._base + key} for key in batch], "Quiet": True}}
             with self._translating(doing):
-                answer = self._call("delete_objects", Delete={"Objects": objects, "Quiet": True})
+                answer = _at_most_twice(partial(self._call, "delete_objects", **asked))
             for failed in answer.get("Errors", ()):
                 code = str(failed.get("Code", ""))
                 raise answer_error(doing, 403 if code == "AccessDenied" else 500, code)
@@ -209,6 +218,7 @@ class S3fsBackend:
             options = dict(self._fs.storage_options)
             options["config_kwargs"] = {
                 **(options.get("config_kwargs") or {}),
+                "read_timeout": _BODY_SECONDS,  # each call has a limit that fits its size
                 "retries": {"mode": "standard", "total_max_attempts": 1},
             }
             once = type(self._fs)(*self._fs.storage_args, **options, skip_instance_cache=True)
@@ -233,7 +243,9 @@ class S3fsBackend:
             asked["StartAfter"] = self._base + start_after
         while True:
             with self._translating(f"list {prefix!r} in {self.url}"):
-                answer = self._call("list_objects_v2", Prefix=self._base + prefix, MaxKeys=_PAGE_KEYS, **asked)
+                answer = _at_most_twice(
+                    partial(self._call, "list_objects_v2", Prefix=self._base + prefix, MaxKeys=_PAGE_KEYS, **asked)
+                )
             page = [Entry(folder["Prefix"][strip:]) for folder in answer.get("CommonPrefixes", ())]
             page += [
                 Entry(found["Key"][strip:], found["Size"], found["LastModified"])
@@ -257,6 +269,16 @@ class S3fsBackend:
             if isinstance(err, BucketlogError):
                 raise
             raise _translated(err, doing, writing=writing, conditional=conditional) from err
+
+
+def _at_most_twice(ask: Callable[[], T]) -> T:
+    """Return the answer to what may be asked again, and is when the connection stays silent or breaks in the answer."""
+    from aiohttp import ClientPayloadError
+
+    try:
+        return ask()
+    except (TimeoutError, ClientPayloadError):
+        return ask()
 
 
 def _answer_of(err: BaseException) -> tuple[int | None, str]:

@@ -39,6 +39,8 @@ class TestDiskWithoutAPowerCut(BackendSuite):
 
 
 class TestMemory(BackendSuite):
+    row, server = "memory", ""
+
     @pytest.fixture
     def open_backend(self) -> Callable[[], Backend]:
         url = f"memory://{uuid.uuid4()}"
@@ -46,6 +48,8 @@ class TestMemory(BackendSuite):
 
 
 class TestLocal(BackendSuite):
+    row, server = "local", ""
+
     @pytest.fixture
     def open_backend(self, tmp_path: Path) -> Callable[[], Backend]:
         url = (tmp_path / "store").as_uri()
@@ -53,25 +57,32 @@ class TestLocal(BackendSuite):
 
 
 class TestS3(BackendSuite):
+    row, server = "s3", "moto"
+
     @pytest.fixture
     def open_backend(self, s3_url: str, s3_bucket: dict[str, object]) -> Callable[[], Backend]:
         return lambda: open_s3(f"{s3_url}/a/root", s3_bucket, create=True)
 
 
 class TestS3OnRealServers(BackendSuite):
+    row, server = "s3", "real_server"
+
     @pytest.fixture
     def open_backend(self, real_server: Server, real_url: str) -> Callable[[], Backend]:
         return lambda: open_s3(real_url, real_server.options, create=True)
 
 
-class TestS3fsClientOnMinio(BackendSuite):
+class TestS3fsClientOnRealServers(BackendSuite):
+    row, server = "s3fs", "real_server"
+
     @pytest.fixture
-    def open_backend(self, minio: Server) -> Callable[[], Backend]:
-        url = minio.url(f"bucketlog-test-{uuid.uuid4()}")
-        return lambda: open_s3(url, {**minio.options, "client": "s3fs"}, create=True)
+    def open_backend(self, real_server: Server, real_url: str) -> Callable[[], Backend]:
+        return lambda: open_s3(real_url, {**real_server.options, "client": "s3fs"}, create=True)
 
 
 class TestS3fs(BackendSuite):
+    row, server = "s3fs", "moto"
+
     @pytest.fixture
     def open_backend(self, s3_url: str, s3_bucket: dict[str, object]) -> Callable[[], Backend]:
         options = {
@@ -83,6 +94,10 @@ class TestS3fs(BackendSuite):
 
 
 class TestFsspecLocal(BackendSuite):
+    """Asked for by way of fsspec, a directory is opened by the local backend, which is safer."""
+
+    row, server = "fsspec local", ""
+
     @pytest.fixture
     def open_backend(self, tmp_path: Path) -> Callable[[], Backend]:
         url = (tmp_path / "store").as_uri()
@@ -90,6 +105,8 @@ class TestFsspecLocal(BackendSuite):
 
 
 class TestFsspecMemory(BackendSuite):
+    row, server = "fsspec memory", ""
+
     @pytest.fixture
     def open_backend(self) -> Callable[[], Backend]:
         url = f"memory://{uuid.uuid4()}"

@@ -7,6 +7,9 @@ import pytest
 
 from bucketlog.errors import OutcomeUnknownError
 
+from . import test_backends, test_stores
+from .table import HEADER, SERVERS, rows_of
+
 pytest_plugins = ["pytester"]
 
 PAGE = Path(__file__).parents[2] / "docs" / "conformance.md"
@@ -47,3 +50,13 @@ def test_faults_of_the_page_are_injected():
         backend.put("a", b"second")
 
     assert backend.get("a").data == b"second"
+
+
+@pytest.mark.parametrize("module", [test_backends, test_stores], ids=["backends", "stores"])
+def test_table_of_the_page_has_the_rows_of_a_run(module):
+    table = next(part for part in PAGE.read_text().split("\n\n") if part.startswith(f"| {HEADER[0]} "))
+    shown = [[cell.strip() for cell in line.split("|")[1:3]] for line in table.splitlines()[2:]]
+
+    for (kind, server), (shown_kind, shown_server) in zip(rows_of(vars(module).values()), shown, strict=True):
+        assert kind == shown_kind
+        assert shown_server.startswith(SERVERS[server])

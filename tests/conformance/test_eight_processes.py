@@ -43,7 +43,7 @@ def together(server, url, what, *, processes=PROCESSES, **more):
 
 
 @pytest.mark.slow
-def test_events_of_eight_processes_are_there_once_in_each_ones_order(real_server, real_url):
+def test_events_of_eight_processes_are_there_once_in_each_ones_order(real_server, real_url, capsys):
     with bucketlog.open(real_url, storage_options=real_server.options) as store:
         store.stream("orders").append(Event(type="opened", data=[-1, 0]))
 
@@ -66,11 +66,12 @@ def test_events_of_eight_processes_are_there_once_in_each_ones_order(real_server
     turns = sum(before.data[0] != after.data[0] for before, after in pairwise(stored)) / PROCESSES / COMMITS
     _, alone, wait_alone = together(real_server, real_url, "put", processes=1, bytes=size)
     _, apart, wait_apart = together(real_server, real_url, "put", bytes=size)
-    print(
-        f"\n{real_server.name} {real_server.version}: {PROCESSES} processes append {COMMITS} commits each of {EVENTS} "
-        f"events ({size} bytes) to one partition: {rate * EVENTS:,.0f} events/s, {rate:,.0f} commits/s; longest wait "
-        f"for a commit {wait:.2f} s; another writer's turn after {turns:.0%} of the commits.\n"
-        f"  The bare client's conditional puts, each under a name of its own: one process {alone:,.0f}/s "
-        f"(ratio {rate / alone:.2f}, longest wait {wait_alone:.2f} s), {PROCESSES} processes {apart:,.0f}/s "
-        f"(ratio {rate / apart:.2f}, longest wait {wait_apart:.2f} s)"
-    )
+    with capsys.disabled():
+        print(
+            f"\n{real_server.name} {real_server.version}: {PROCESSES} processes append {COMMITS} commits each of "
+            f"{EVENTS} events ({size} bytes) to one partition: {rate * EVENTS:,.0f} events/s, {rate:,.0f} commits/s; "
+            f"longest wait for a commit {wait:.2f} s; another writer's turn after {turns:.0%} of the commits.\n"
+            f"  The bare client's conditional puts, each under a name of its own: one process {alone:,.0f}/s "
+            f"(ratio {rate / alone:.2f}, longest wait {wait_alone:.2f} s), {PROCESSES} processes {apart:,.0f}/s "
+            f"(ratio {rate / apart:.2f}, longest wait {wait_apart:.2f} s)"
+        )

@@ -5,13 +5,13 @@ import uuid
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from tests.servers import facts as fact
 from tests.servers import minio as minio_server
 from tests.servers.settings import settings
 
 import bucketlog
 from bucketlog import Event
 from bucketlog.errors import CapabilityError
+from bucketlog_backends import s3_facts as fact
 
 WRITERS, APPENDS = 8, 10
 

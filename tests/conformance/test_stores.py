@@ -9,12 +9,14 @@ from pathlib import Path
 import fsspec
 import pytest
 from fsspec.implementations.dirfs import DirFileSystem
+from tests.servers import Server
 
 import bucketlog
 from bucketlog.testing import OpenStore, StoreSuite
 
 
 class TestMemory(StoreSuite):
+    row, server = "memory", ""
     appends_each = 25
 
     @pytest.fixture
@@ -23,6 +25,7 @@ class TestMemory(StoreSuite):
 
 
 class TestLocal(StoreSuite):
+    row, server = "local", ""
     appends_each = 25
     forks = True
 
@@ -32,12 +35,32 @@ class TestLocal(StoreSuite):
 
 
 class TestS3(StoreSuite):
+    row, server = "s3", "moto"
+
     @pytest.fixture
     def open_store(self, s3_url: str, s3_bucket: dict[str, object]) -> OpenStore:
         return partial(bucketlog.open, f"{s3_url}/a/root", storage_options=s3_bucket)
 
 
+class TestS3OnRealServers(StoreSuite):
+    row, server = "s3", "real_server"
+
+    @pytest.fixture
+    def open_store(self, real_server: Server, real_url: str) -> OpenStore:
+        return partial(bucketlog.open, real_url, storage_options=real_server.options)
+
+
+class TestS3fsClientOnRealServers(StoreSuite):
+    row, server = "s3fs", "real_server"
+
+    @pytest.fixture
+    def open_store(self, real_server: Server, real_url: str) -> OpenStore:
+        return partial(bucketlog.open, real_url, storage_options=real_server.options, client="s3fs")
+
+
 class TestS3fs(StoreSuite):
+    row, server = "s3fs", "moto"
+
     @pytest.fixture
     def open_store(self, s3_url: str, s3_bucket: dict[str, object]) -> OpenStore:
         filesystem = fsspec.filesystem(
@@ -52,6 +75,7 @@ class TestS3fs(StoreSuite):
 class TestFsspecLocal(StoreSuite):
     """Asked for by way of fsspec, a directory is opened by the local backend, which is safer."""
 
+    row, server = "fsspec local", ""
     appends_each = 25
     forks = True
 
@@ -62,6 +86,7 @@ class TestFsspecLocal(StoreSuite):
 
 
 class TestFsspecMemory(StoreSuite):
+    row, server = "fsspec memory", ""
     several_writers = False
 
     @pytest.fixture

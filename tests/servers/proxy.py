@@ -1,7 +1,8 @@
 """A network that can be made bad: an HTTP proxy on loopback that does to each request what a plan says.
 
 It stands in front of one server and hands requests on byte for byte, so that their signatures stay right. The plan
-decides by the number of the request; what was decided is counted.
+decides by the number of the request; what was decided is counted. It can also be away for a while, so that connections
+are refused.
 """
 
 from __future__ import annotations
@@ -12,17 +13,18 @@ import socket
 import struct
 import threading
 from collections import Counter
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     Plan = Callable[[int, str], "Fault"]
 
 THREADS_PREFIX = "proxy-"
 _CONNECT_SECONDS = 10
+_BACKLOG = 128
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: what is unsent is dropped, and the other side told with RST
 
 
@@ -36,8 +38,13 @@ class Kind(enum.StrEnum):
     CUT_AFTER = "cut when the server had acted"
     CUT_IN_ANSWER = "cut in the middle of the answer"
     LATE = "cut, and given to the server later"
+    SILENT_BEFORE = "never answered, and kept from the server"
+    SILENT_AFTER = "never answered, though the server had acted"
     ANSWERED_BEFORE = "answered in the stead of the server"
     ANSWERED_AFTER = "answered otherwise than the server, which had acted"
+
+
+_WITHOUT_SERVER = (Kind.CUT_BEFORE, Kind.LATE, Kind.SILENT_BEFORE, Kind.ANSWERED_BEFORE)
 
 
 class Fault(NamedTuple):
@@ -62,6 +69,11 @@ def good(number: int, method: str) -> Fault:
 def dead(number: int, method: str) -> Fault:
     """Let nothing through."""
     return Fault(Kind.CUT_BEFORE)
+
+
+def silent(number: int, method: str) -> Fault:
+    """Accept everything, let nothing through, and say nothing."""
+    return Fault(Kind.SILENT_BEFORE)
 
 
 def seeded(seed: int, *, share: float) -> Plan:
@@ -95,8 +107,9 @@ class Proxy:
     def __init__(self, server_url: str, plan: Plan = good) -> None:
         parts = urlsplit(server_url)
         self._server = (parts.hostname or "127.0.0.1", parts.port or 80)
-        self._listening = socket.create_server(("127.0.0.1", 0), backlog=128)
-        self.endpoint_url = f"http://127.0.0.1:{self._listening.getsockname()[1]}"
+        self._socket = socket.create_server(("127.0.0.1", 0), backlog=_BACKLOG)
+        self._address = self._socket.getsockname()
+        self.endpoint_url = f"http://127.0.0.1:{self._address[1]}"
         self.plan = plan
         self.counts: Counter[str] = Counter()
         self._lock = threading.Lock()  # guards all that follows, and the counts
@@ -105,9 +118,8 @@ class Proxy:
         self._serving: set[threading.Thread] = set()
         self._late: set[threading.Thread] = set()
         self._hurry = threading.Event()
-        self._closed = False
-        self._accepting = threading.Thread(target=self._accept, name=f"{THREADS_PREFIX}accept")
-        self._accepting.start()
+        self._away = True
+        self._come_back()
 
     def __enter__(self) -> Proxy:
         return self
@@ -120,6 +132,24 @@ class Proxy:
         """How many connections of clients are open."""
         return len(self._serving)
 
+    @contextmanager
+    def under(self, plan: Plan) -> Iterator[None]:
+        """Follow another plan for a while."""
+        self.plan, before = plan, self.plan
+        try:
+            yield
+        finally:
+            self.plan = before
+
+    @contextmanager
+    def away(self) -> Iterator[None]:
+        """Cut what is open, and have new connections refused for a while."""
+        self._leave()
+        try:
+            yield
+        finally:
+            self._come_back()
+
     def settle(self) -> None:
         """Give the server at once what it was to get later, and return when it has answered all of it."""
         self._hurry.set()
@@ -129,27 +159,41 @@ class Proxy:
 
     def close(self) -> None:
         """Cut what is open and end all threads."""
+        self._leave()
+        self._socket.close()
+        self.settle()
+
+    def _leave(self) -> None:
         with self._lock:
-            self._closed = True
+            self._away = True
             for one in self._open:
                 with suppress(OSError):
                     one.shutdown(socket.SHUT_RDWR)
-        with suppress(OSError), socket.create_connection(self._listening.getsockname()):
+        with suppress(OSError), socket.create_connection(self._address):
             pass  # wakes the thread that accepts
         self._accepting.join()
-        self._listening.close()
         for thread in list(self._serving):
             thread.join()
-        self.settle()
+        self._socket.close()
+        # It holds the port, which others would be given else.
+        self._socket = socket.socket()
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._socket.bind(self._address)
+
+    def _come_back(self) -> None:
+        self._away = False
+        self._socket.listen(_BACKLOG)
+        self._accepting = threading.Thread(target=self._accept, name=f"{THREADS_PREFIX}accept")
+        self._accepting.start()
 
     # -- connections ---------------------------------------------------------------------------------------------------
 
     def _accept(self) -> None:
         for number in range(1 << 62):
-            client, _ = self._listening.accept()
+            client, _ = self._socket.accept()
             thread = threading.Thread(target=self._serve, args=(client,), name=f"{THREADS_PREFIX}{number}")
             with self._lock:
-                if self._closed:
+                if self._away:
                     client.close()
                     return
                 self._serving.add(thread)
@@ -164,7 +208,7 @@ class Proxy:
             with client.makefile("rb") as requests:
                 while (request := _read_request(requests, client)) is not None:
                     fault = self._decide(request)
-                    if fault.kind not in (Kind.CUT_BEFORE, Kind.ANSWERED_BEFORE, Kind.LATE) and server is None:
+                    if fault.kind not in _WITHOUT_SERVER and server is None:
                         server = self._connect()
                     if not self._meet(fault, request, client, server):
                         return
@@ -185,7 +229,7 @@ class Proxy:
         server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         with self._lock:
             self._open.add(server)
-            if self._closed:
+            if self._away:
                 server.shutdown(socket.SHUT_RDWR)
         return server
 
@@ -204,6 +248,8 @@ class Proxy:
         kind = fault.kind
         if kind is Kind.CUT_BEFORE:
             return _cut(client)
+        if kind is Kind.SILENT_BEFORE:
+            return _say_nothing(client)
         if kind is Kind.LATE:
             self._give_later(request, fault.seconds)
             return _cut(client)
@@ -220,6 +266,8 @@ class Proxy:
         answer = _read_answer(server, _method_of(request))
         if not answer or kind is Kind.CUT_AFTER:
             return _cut(client)
+        if kind is Kind.SILENT_AFTER:
+            return _say_nothing(client)
         if kind is Kind.CUT_IN_ANSWER:
             client.sendall(answer[: len(answer) // 2])
             return False
@@ -244,6 +292,13 @@ class Proxy:
 def _cut(client: socket.socket) -> bool:
     """Have a connection end as a broken one does, not as a closed one; always False."""
     client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+    return False
+
+
+def _say_nothing(client: socket.socket) -> bool:
+    """Return when the client has had enough; always False."""
+    while client.recv(65536):
+        pass
     return False
 
 

@@ -128,6 +128,9 @@ def test_a_bucket_is_well_its_server_described_and_nothing_left_in_it(run, s3_ur
     assert facts["PUT If-None-Match: *, 8-way race"] == facts["compare-and-set, 8-way race"] == "one winner"
     assert facts["loser of a compare-and-set race"] == "412"
     assert facts["keys `a` and `a/b` together"] == "fine"
+    assert facts["CompleteMultipartUpload If-None-Match: *"] == facts["list order, start-after"] == "right"
+    assert facts["client clock 20 minutes off"] == "accepted"
+    assert facts["the same in a versioned bucket"] == "-"
     assert "Contents" not in moto_s3.list_objects_v2(Bucket=s3_url.removeprefix("s3://"))
 
 
@@ -187,6 +190,7 @@ def test_versioning_is_a_warning_unless_old_versions_are_removed(s3_url, s3_buck
     after = diagnose(s3_url, storage_options=s3_bucket)
 
     assert before.ok
+    assert before.facts["the same in a versioned bucket"] == "one winner"
     assert finding(before, "versioning").status == "warn"
     assert "NoncurrentVersionExpiration" in finding(before, "versioning").advice
     assert finding(after, "versioning").status == "ok"

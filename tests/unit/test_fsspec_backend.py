@@ -31,7 +31,7 @@ from bucketlog_backends.local import LocalBackend
 from bucketlog_backends.s3 import open_s3
 from bucketlog_backends.s3fs import S3fsBackend
 
-from .fake_server import DROPPED, SILENT, STORED, FakeServer, answer, refusal
+from .fake_server import DROPPED, SILENT, STORED, FakeServer, answer, found, refusal
 
 KEYS = {"access_key_id": "AKEY", "secret_access_key": "a-secret", "region": "us-east-1"}
 _numbers = itertools.count()
@@ -329,7 +329,28 @@ def test_put_that_never_left_says_so():
         backend.put("a", b"bytes", if_version=ABSENT)
 
 
+@pytest.mark.parametrize("trouble", [SILENT, found("bytes" * 1000)[:-2500]], ids=["silent", "cut in the answer"])
+def test_read_outlives_a_connection_that_is_lost(trouble, monkeypatch):
+    with FakeServer([found("first"), trouble, found("bytes")]) as server:
+        backend = open_at(server)
+        backend.get("a")  # connects, which takes its time too
+        monkeypatch.setattr(s3fs, "_ANSWER_SECONDS", 0.5)
+
+        assert backend.get("a").data == b"bytes"
+        assert len(server.requests) == 3
+
+
+def test_listing_outlives_a_connection_that_stays_silent(monkeypatch):
+    with FakeServer([found("first"), SILENT, answer(200, "<ListBucketResult/>")]) as server:
+        backend = open_at(server)
+        backend.get("a")
+        monkeypatch.setattr(s3fs, "_ANSWER_SECONDS", 0.5)
+
+        assert list(backend.list("")) == []
+
+
 def test_silent_server_is_given_up(monkeypatch):
+    assert 2 * s3fs._ANSWER_SECONDS < 10, "told within 10 seconds"
     monkeypatch.setattr(s3fs, "_ANSWER_SECONDS", 0.5)
     monkeypatch.setattr(s3fs, "_PUT_SECONDS", 0.5)
     with FakeServer([SILENT]) as server:

@@ -570,15 +570,26 @@ def test_unreachable_server_is_told_within_ten_seconds():
     assert time.monotonic() - begun < 10
 
 
-def test_silent_server_is_given_up_after_one_attempt(monkeypatch):
-    assert s3._RETRY_SECONDS < READS.silence_seconds < 10, "so a second attempt is never begun"
-    monkeypatch.setattr(s3, "_RETRY_SECONDS", 1)
-    monkeypatch.setattr(s3, "READS", replace(READS, silence_seconds=2))
+def test_read_outlives_a_connection_that_stays_silent(monkeypatch):
+    monkeypatch.setattr(s3, "READS", replace(READS, silence_seconds=1))
+
+    with serve(SILENT, found("bytes")) as server:
+        assert open_at(server).get("a").data == b"bytes"
+    with serve(SILENT, found("bytes")) as server:
+        assert open_at(server).head("a").size == 5
+    with serve(SILENT, LIST_EMPTY) as server:
+        assert list(open_at(server).list("")) == []
+
+
+def test_silent_server_is_given_up_after_two_attempts(monkeypatch):
+    assert READS.silence_seconds < s3._RETRY_SECONDS < 2 * READS.silence_seconds < 9, "told within 10 seconds"
+    monkeypatch.setattr(s3, "_RETRY_SECONDS", 2)
+    monkeypatch.setattr(s3, "READS", replace(READS, silence_seconds=1))
 
     with serve(SILENT) as server, pytest.raises(BackendUnavailableError, match="no answer came in time"):
         open_at(server).get("bucketlog.json")
 
-    assert len(server.requests) == 1
+    assert len(server.requests) == 2
 
 
 @pytest.mark.parametrize("trouble", [refusal(503, "SlowDown"), refusal(500), DROPPED], ids=["503", "500", "dropped"])

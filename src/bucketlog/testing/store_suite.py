@@ -26,6 +26,7 @@ from bucketlog.backend import ABSENT
 from bucketlog.commit import Commit
 from bucketlog.cursor import Cursor
 from bucketlog.errors import (
+    CapabilityError,
     CheckpointConflictError,
     ConflictError,
     DuplicateEventError,
@@ -98,7 +99,8 @@ class StoreSuite:
     Attributes:
         writers: How many writers append to one partition at once.
         appends_each: How often each of them does. Raise it for a quick store.
-        several_writers: Whether handles may write at once; False for storage that is opened with `single_writer=True`.
+        several_writers: Whether handles may write at once; False for storage that is opened with `single_writer=True`,
+            where a race is over when its writers are refused.
         forks: Whether a forked child can use the store; it cannot where the parent's memory or connections hold it.
         timeout_seconds: How long one test waits for threads that do not end.
     """
@@ -1189,7 +1191,8 @@ class StoreSuite:
         self, store: EventStore, open_handle: OpenStore
     ) -> None:
         """Of writers racing for one partition each gets its own offsets: contiguous, and in each one's own order."""
-        self._needs_several_writers()
+        if self._refuses_several_writers(open_handle):
+            return
         handles = [store, *(open_handle() for _ in range(self.writers - 1))]
 
         commits = self._append_at_once([handle.stream("orders") for handle in handles])
@@ -1233,7 +1236,8 @@ class StoreSuite:
 
     def test_ids_that_race_are_stored_once(self, store: EventStore, open_handle: OpenStore) -> None:
         """Of writers racing with the same id one stores it; the others are told where."""
-        self._needs_several_writers()
+        if self._refuses_several_writers(open_handle):
+            return
         handles = [store, *(open_handle() for _ in range(self.writers - 1))]
         barrier = threading.Barrier(len(handles))
 
@@ -1255,7 +1259,8 @@ class StoreSuite:
 
     def test_expected_offsets_that_race_have_one_winner(self, store: EventStore, open_handle: OpenStore) -> None:
         """Of writers racing with the same `expected_offset` exactly one appends; the others decide again."""
-        self._needs_several_writers()
+        if self._refuses_several_writers(open_handle):
+            return
         handles = [store, *(open_handle() for _ in range(self.writers - 1))]
         barrier = threading.Barrier(len(handles))
 
@@ -1276,7 +1281,8 @@ class StoreSuite:
 
     def test_partitions_of_one_stream_are_appended_at_once(self, store: EventStore, open_handle: OpenStore) -> None:
         """Writers of different partitions do not hinder each other, also as the first of a new stream."""
-        self._needs_several_writers()
+        if self._refuses_several_writers(open_handle):
+            return
         handles = [store, *(open_handle() for _ in range(self.writers - 1))]
         barrier = threading.Barrier(len(handles))
 
@@ -1292,7 +1298,8 @@ class StoreSuite:
 
     def test_reader_beside_writers_sees_a_growing_prefix(self, store: EventStore, open_handle: OpenStore) -> None:
         """Whoever reads while others append sees the log from its beginning without a hole, longer each time."""
-        self._needs_several_writers()
+        if self._refuses_several_writers(open_handle):
+            return
         handles = [open_handle() for _ in range(3)]
         reader = store.stream("orders")
         done = threading.Event()
@@ -1322,7 +1329,7 @@ class StoreSuite:
     def test_forked_child_appends_beside_its_parent(self, store: EventStore) -> None:
         """A child that inherits a handle in use may go on with it: nothing is lost, doubled or mixed."""
         if not self.forks or not hasattr(os, "fork"):
-            pytest.skip("a forked child cannot use this store")
+            pytest.skip("this store does not declare forks")
         stream = store.stream("orders")
         stream.append(_event(0, id="before"))
         rounds = 20
@@ -1480,7 +1487,8 @@ class StoreSuite:
 
     def test_checkpoints_that_race_lose_no_step(self, store: EventStore, open_handle: OpenStore) -> None:
         """Counting by load and compare-and-set, from several handles at once, counts every step."""
-        self._needs_several_writers()
+        if self._refuses_several_writers(open_handle):
+            return
         handles = [store, *(open_handle() for _ in range(3))]
 
         def count(handle: EventStore) -> None:
@@ -1586,6 +1594,101 @@ class StoreSuite:
         assert report.ok
         assert report.problems == ()
 
+    @pytest.mark.parametrize("before", [3, 10])
+    @pytest.mark.parametrize("compacted", [False, True], ids=["live", "compacted"])
+    def test_truncated_log_begins_at_just_that_offset(
+        self, stream: Stream, open_handle: OpenStore, before: int, *, compacted: bool
+    ) -> None:
+        """After `truncate(before=offset)` the log begins there, for all; the rest, and where it ends, are as before."""
+        for number in range(0, 10, 2):
+            stream.append([_event(number), _event(number + 1)])
+        if compacted:
+            stream.compact()
+
+        report = stream.truncate(before=before)
+
+        fresh = open_handle().stream("orders")
+        assert (report.events, report.partitions[0].start) == (before, before)
+        assert [event.offset for event in fresh.read()] == list(range(before, 10))
+        assert _ids(fresh.recent(20)) == [f"e{number}" for number in range(9, before - 1, -1)]
+        assert fresh.get(f"e{before - 1}") is None
+        assert fresh.cursor() == {"0": 10}
+        assert _commit(stream.append(_event(10))).offsets == (10,)
+        verified = open_handle().stream("orders").verify()
+        assert (verified.ok, verified.events) == (True, 11 - before)
+
+    def test_cursor_before_the_start_is_told_where_the_log_begins(self, stream: Stream, open_handle: OpenStore) -> None:
+        """Readers and tails get `OffsetOutOfRangeError` with `start`; whoever goes on from there reads the rest."""
+        stream.append([_event(number) for number in range(6)])
+        stream.truncate(before=4)
+        fresh = open_handle().stream("orders")
+
+        with pytest.raises(OffsetOutOfRangeError) as read:
+            list(fresh.read({"0": 2}))
+        with pytest.raises(OffsetOutOfRangeError) as followed:
+            fresh.tail({"0": 2}).poll()
+
+        for caught in (read.value, followed.value):
+            assert (caught.partition, caught.offset, caught.start) == ("0", 2, 4)
+            assert _ids(fresh.read({"0": caught.start})) == ["e4", "e5"]
+
+    def test_truncating_by_time_moves_every_partition(self, store: EventStore, open_handle: OpenStore) -> None:
+        """`truncate(before=time)`: each partition begins with its first event that is not older."""
+        days = store.stream("days", partition_by="day")
+        days.append([_event(number, days=day) for day in range(3) for number in range(10 * day, 10 * day + 3)])
+
+        report = days.truncate(before=START + timedelta(days=1, seconds=11))
+
+        assert [(one.partition, one.start) for one in report.partitions] == [
+            ("2026-02-05", 3),
+            ("2026-02-06", 1),
+            ("2026-02-07", 0),
+        ]
+        assert _ids(open_handle().stream("days").read()) == ["e11", "e12", "e20", "e21", "e22"]
+
+    def test_vacuum_removes_no_event(self, stream: Stream, open_handle: OpenStore) -> None:
+        """What was compacted or truncated is removed a grace later, or at once where nobody else is active."""
+        for number in range(0, 12, 2):
+            stream.append([_event(number), _event(number + 1)])
+        stream.compact()
+        stream.truncate(before=3)
+        kept = [f"e{number}" for number in range(3, 12)]
+
+        waiting = stream.vacuum()
+
+        assert (waiting.segments_removed, waiting.segments_waiting > 0) == (0, True)
+        assert waiting.waiting_until is not None
+        assert _ids(open_handle().stream("orders").read()) == kept
+
+        removed = stream.vacuum(grace=0, exclusive=True)
+
+        assert (removed.segments_removed, removed.bytes_removed) == (waiting.segments_waiting, waiting.bytes_waiting)
+        assert (removed.segments_waiting, removed.waiting_until) == (0, None)
+        assert _ids(open_handle().stream("orders").read()) == kept
+        assert _commit(stream.append(_event(12))).offsets == (12,)
+        assert open_handle().stream("orders").verify().ok
+        assert stream.vacuum(grace=0, exclusive=True).segments_removed == 0
+
+    def test_vacuum_in_a_hurry_needs_a_promise(self, stream: Stream) -> None:
+        """Writers and readers rely on the stream's grace: a shorter one needs `exclusive=True`."""
+        stream.append([_event(0), _event(1)])
+        stream.compact()
+
+        with pytest.raises(StreamSettingsError, match="exclusive"):
+            stream.vacuum(grace=60)
+
+    def test_dry_runs_tell_and_do_nothing(self, stream: Stream, open_handle: OpenStore) -> None:
+        """With `dry_run=True` a read-only handle will do, and nothing is changed."""
+        stream.append([_event(number) for number in range(4)])
+        stream.compact()
+        reading = open_handle(read_only=True).stream("orders")
+
+        assert reading.truncate(before=3, dry_run=True).events == 3
+        assert reading.vacuum(grace=0, exclusive=True, dry_run=True).segments_removed > 0
+
+        assert len(list(reading.read())) == 4
+        assert stream.vacuum(grace=0, exclusive=True).segments_removed > 0
+
     def test_stream_names_where_it_is_stored(self, store: EventStore) -> None:
         """`url` names the place of a stream, or of one of its partitions, for other programs."""
         stream = store.stream("orders")
@@ -1597,9 +1700,16 @@ class StoreSuite:
 
     # -- helpers -------------------------------------------------------------------------------------------------------
 
-    def _needs_several_writers(self) -> None:
-        if not self.several_writers:
-            pytest.skip("one handle at a time writes to this store")
+    def _refuses_several_writers(self, open_handle: OpenStore) -> bool:
+        """Tell whether this storage is for one writer: then whoever does not promise to be the only one is refused."""
+        if self.several_writers:
+            return False
+        try:
+            open_handle(single_writer=False).stream("race").append(_event(0))
+        except CapabilityError as err:
+            assert "single_writer=True" in str(err)  # noqa: PT017  (where nothing is raised, the test is skipped)
+            return True
+        pytest.skip("the store was opened for one writer, though its storage is safe for several")
 
     def _append_at_once(self, streams: Sequence[Stream]) -> list[list[Commit]]:
         """Append from a thread for each stream, now one event, now a batch; return each one's commits."""
