@@ -3,59 +3,77 @@
 from __future__ import annotations
 
 import gc
-import json
 import statistics
-import sys
 import time
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 ROUNDS = 7
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True)
 class Result:
-    """One comparison: medians of both sides in `unit`; `ratio` says how many times as fast ours is."""
+    """One line of the table.
+
+    Attributes:
+        name: What is measured.
+        peer: What it is measured against, or how.
+        unit: Of both figures.
+        ours: The median of the rounds; None where it could not be measured, and `note` says why.
+        theirs: The same of the peer; None where there is none, or it is missing, and `note` says why.
+        ratio: How many times as fast ours is, whether the figures are rates or times.
+        target: `ratio 0.9`, `at-least 1000000` or `at-most 200`; empty where nothing was promised.
+        note: What is missing and why, or what is counted.
+    """
 
     name: str
     peer: str
     unit: str
-    ours: float
-    theirs: float
-    ratio: float
-    target: str
+    ours: float | None
+    theirs: float | None = None
+    ratio: float | None = None
+    target: str = ""
+    note: str = ""
 
     def met(self) -> bool | None:
-        """Whether the ratio (or our figure, where the target names one) reaches the target."""
+        """Whether the ratio (or our figure, where the target names one) reaches the target; None if nobody can say."""
         kind, _, value = self.target.partition(" ")
-        if kind == "ratio":
-            return self.ratio >= float(value)
-        if kind == "at-least":
-            return self.ours >= float(value)
-        return self.ours <= float(value) if kind == "at-most" else None
+        figure = self.ratio if kind == "ratio" else self.ours
+        if not self.target or figure is None:
+            return None
+        return figure <= float(value) if kind == "at-most" else figure >= float(value)
+
+
+@dataclass(frozen=True)
+class Work(Generic[T]):
+    """What is timed: `run` is given what `prepare` made outside that time, and returns how many things it did."""
+
+    prepare: Callable[[], T]
+    run: Callable[[T], int]
 
 
 def compare(
     name: str,
     *,
-    ours: Callable[[], int],
-    theirs: Callable[[], int] | None,
+    ours: Callable[[], int] | Work[Any],
+    theirs: Callable[[], int] | Work[Any] | None,
     peer: str,
     unit: str = "events/s",
     target: str = "",
     rounds: int = ROUNDS,
+    note: str = "",
 ) -> Result:
-    """Time two callables that return how many things they did, ABAB…, after one warm-up of each.
-
-    What a callable needs afresh is made by its attribute `prepare`, outside the time that is measured.
-    """
+    """Compare the rates of two pieces of work, ABAB…, after one warm-up of each."""
     _rate(ours)
-    if theirs is not None:
-        _rate(theirs)
-    rates = [(_rate(ours), _rate(theirs) if theirs is not None else float("nan")) for _ in range(rounds)]
+    if theirs is None:
+        return Result(name, peer, unit, statistics.median(_rate(ours) for _ in range(rounds)), target=target, note=note)
+    _rate(theirs)
+    rates = [(_rate(ours), _rate(theirs)) for _ in range(rounds)]
     return Result(
         name,
         peer,
@@ -64,30 +82,43 @@ def compare(
         statistics.median(b for _, b in rates),
         statistics.median(a / b for a, b in rates),
         target,
+        note,
     )
 
 
-def _rate(call: Callable[[], int]) -> float:
-    getattr(call, "prepare", lambda: None)()
-    gc.collect()
-    started = time.perf_counter()
-    done = call()
+def compare_times(
+    name: str,
+    *,
+    ours: Callable[[], float],
+    theirs: Callable[[], float],
+    peer: str,
+    unit: str = "ms",
+    target: str = "",
+    rounds: int = ROUNDS,
+    note: str = "",
+) -> Result:
+    """Compare two calls that time themselves and return what is better when it is less, ABAB…."""
+    times = [(ours(), theirs()) for _ in range(rounds)]
+    return Result(
+        name,
+        peer,
+        unit,
+        statistics.median(a for a, _ in times),
+        statistics.median(b for _, b in times),
+        statistics.median(b / a for a, b in times),
+        target,
+        note,
+    )
+
+
+def _rate(work: Callable[[], int] | Work[Any]) -> float:
+    if isinstance(work, Work):
+        given = work.prepare()
+        gc.collect()
+        started = time.perf_counter()
+        done = work.run(given)
+    else:
+        gc.collect()
+        started = time.perf_counter()
+        done = work()
     return done / (time.perf_counter() - started)
-
-
-def show(results: list[Result], *, as_json: bool) -> None:
-    """Print a table on standard output, or one JSON object a line."""
-    if as_json:
-        for one in results:
-            print(json.dumps(asdict(one) | {"met": one.met()}))
-        return
-    print(f"{'benchmark':44} {'ours':>12} {'peer':>12} {'ratio':>7}  target     ", "")
-    for one in results:
-        met = one.met()
-        mark = "" if met is None else "met" if met else "MISSED"
-        theirs = "" if one.theirs != one.theirs else f"{one.theirs:12,.0f}"
-        ratio = "" if one.ratio != one.ratio else f"{one.ratio:7.2f}"
-        print(
-            f"{one.name:44} {one.ours:12,.0f} {theirs:>12} {ratio:>7}  {one.target:16} {mark:7} {one.unit}; {one.peer}"
-        )
-    sys.stdout.flush()

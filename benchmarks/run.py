@@ -1,230 +1,88 @@
-"""Measure bucketlog against its peers: `python benchmarks/run.py [--quick] [--json] [NAME …]`.
+"""Measure bucketlog against its peers: `python -m benchmarks.run [--size quick] [NAME …]`.
 
-Each line is one comparison, both sides in the same run, on the same disk and the same events.
+Each line is one comparison, both sides in the same run, on the same disk and the same events. It is written below
+`$BUCKETLOG_BENCH_DIR`, or below the current directory: on a real disk, as /tmp may be memory.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
 import os
-import subprocess
+import signal
 import sys
 import tempfile
-import threading
+import time
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import msgspec
-from data import departures
-from harness import Result, compare, show
-from sqlite_peer import EventTable
+from bucketlog.errors import BucketlogError
 
-import bucketlog
-from bucketlog.event import check_events, encode_lines, new_id
+from . import appending, figure, replaying, report, s3, scaling, starting
+from .fresh import ProbeError
+from .sizes import SIZES
 
-FOLDER = Path(os.environ.get("BUCKETLOG_BENCH_DIR", Path.cwd()))  # on a real disk: /tmp may be memory
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
+    from .harness import Result
+    from .sizes import Size
 
-def fresh(events: list[bucketlog.Event]) -> list[bucketlog.Event]:
-    """Return the events with new ids: each can be appended once."""
-    return [msgspec.structs.replace(one, id=new_id()) for one in events]
+    Subject = Callable[[Path, Size], Iterator[Result]]
 
+FOLDER = Path(os.environ.get("BUCKETLOG_BENCH_DIR", Path.cwd()))
 
-def append_single(folder: Path, *, quick: bool) -> list[Result]:
-    count = 200 if quick else 1000
-    events = departures(count)
-    supply = (fresh(events) for _ in itertools.count())
-    store = bucketlog.open(folder / "single")
-    stream = store.stream("departures")
-    table = EventTable(folder / "single.db")
-    line = encode_lines(check_events(events[:1], where=""), indexes=(0,), where="") + b"x" * 51
-    file = os.open(folder / "bare", os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+curves: list[dict[str, object]] = []  # what the figure is drawn from
 
-    batches: dict[str, list[bucketlog.Event]] = {}
-
-    def ours() -> int:
-        for event in batches["ours"]:
-            stream.append(event)
-        return count
-
-    def bare() -> int:
-        for _ in range(count):
-            os.write(file, line)
-            os.fdatasync(file)
-        return count
-
-    def sqlite() -> int:
-        for event in batches["theirs"]:
-            table.append_one(event)
-        return count
-
-    def supplied(call, side):
-        call.prepare = lambda: batches.__setitem__(side, next(supply))
-        return call
-
-    results = [
-        compare(
-            "durable single append, local",
-            ours=supplied(ours, "ours"),
-            theirs=bare,
-            peer="write + fdatasync of as many bytes",
-            target="ratio 0.9",
-        ),
-        compare(
-            "durable single append, local",
-            ours=supplied(ours, "ours"),
-            theirs=supplied(sqlite, "theirs"),
-            peer="SQLite, WAL, synchronous=FULL",
-            target="ratio 1.0",
-        ),
-    ]
-    os.close(file)
-    table.close()
-    store.close()
-    return results
-
-
-def append_batch(folder: Path, *, quick: bool) -> list[Result]:
-    batches_a_round = 10 if quick else 40
-    events = departures(1000 * batches_a_round)
-    store = bucketlog.open(folder / "batch")
-    stream = store.stream("departures")
-    table = EventTable(folder / "batch.db")
-    ready: dict[str, list[bucketlog.Event]] = {}
-
-    def in_batches(append) -> int:
-        given = ready["events"]
-        for start in range(0, len(given), 1000):
-            append(given[start : start + 1000])
-        return len(given)
-
-    def ours() -> int:
-        return in_batches(stream.append)
-
-    def theirs() -> int:
-        return in_batches(table.append)
-
-    for call in (ours, theirs):
-        call.prepare = lambda: ready.__setitem__("events", fresh(events))  # type: ignore[attr-defined]
-    result = compare(
-        "durable append in batches of 1,000, local",
-        ours=ours,
-        theirs=theirs,
-        peer="SQLite, one transaction a batch",
-        target="ratio 1.5",
-    )
-    table.close()
-    store.close()
-    return [result]
-
-
-def replay(folder: Path, *, quick: bool) -> list[Result]:
-    count = 100_000 if quick else 600_000
-    store = bucketlog.open(folder / "replay")
-    stream = store.stream("departures")
-    table = EventTable(folder / "replay.db")
-    for _ in range(0, count, 50_000):
-        events = departures(50_000)
-        for at in range(0, 50_000, 1000):
-            stream.append(events[at : at + 1000])
-            table.append(events[at : at + 1000])
-        del events
-
-    def batches() -> int:
-        return sum(len(batch.events) for batch in stream.read_batches())
-
-    def decoded() -> int:
-        done = 0
-        for batch in stream.read_batches():
-            for event in batch.events:
-                event.data  # noqa: B018  (decodes it)
-            done += len(batch.events)
-        return done
-
-    def single() -> int:
-        return sum(1 for _ in stream.read())
-
-    size = stream.stats().bytes / count
-    rounds = 3 if quick else 5
-    results = [
-        compare(
-            f"replay, read_batches ({size:.0f} bytes an event)",
-            ours=batches,
-            theirs=table.replay,
-            peer="SQLite + json.loads",
-            target="at-least 1000000",
-            rounds=rounds,
-        ),
-        compare(
-            "replay, read_batches, data decoded",
-            ours=decoded,
-            theirs=table.replay,
-            peer="SQLite + json.loads",
-            target="ratio 4",
-            rounds=rounds,
-        ),
-        compare("replay, read", ours=single, theirs=table.replay, peer="SQLite + json.loads", rounds=rounds),
-    ]
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {min(before)})
-    threading.Event().wait(0.01)
-    results.append(
-        compare(
-            "replay, read_batches, on one core",
-            ours=batches,
-            theirs=table.replay,
-            peer="SQLite + json.loads",
-            target="at-least 750000",
-            rounds=rounds,
-        )
-    )
-    os.sched_setaffinity(0, before)
-    table.close()
-    store.close()
-    results.append(_replay_memory(folder / "replay", count))
-    return results
-
-
-def _replay_memory(url: Path, count: int) -> Result:
-    program = (
-        "import bucketlog, resource, sys\n"
-        "with bucketlog.open(sys.argv[1], create=False, read_only=True) as store:\n"
-        "    assert sum(len(one.events) for one in store.stream('departures').read_batches()) == int(sys.argv[2])\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program, str(url), str(count)], check=True, capture_output=True, text=True
-    )
-    peak = int(done.stdout) / 1024
-    nan = float("nan")
-    return Result(f"memory of a replay of {count:,}", "the whole process", "MB", peak, nan, nan, "at-most 200")
-
-
-def import_time(folder: Path, *, quick: bool) -> list[Result]:  # noqa: ARG001
-    program = "import time; t=time.perf_counter(); import bucketlog; print((time.perf_counter()-t)*1000)"
-    took = sorted(
-        float(subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout)
-        for _ in range(5 if quick else 11)
-    )
-    nan = float("nan")
-    return [
-        Result("import bucketlog", "median of fresh processes", "ms", took[len(took) // 2], nan, nan, "at-most 150")
-    ]
-
-
-BENCHMARKS = {one.__name__: one for one in (append_single, append_batch, replay, import_time)}
+SUBJECTS: dict[str, Subject] = {
+    "import": starting.imports,
+    "append": appending.single,
+    "batch": appending.batched,
+    "ids": appending.random_ids,
+    "replay": replaying.replays,
+    "scaling": partial(scaling.scaling, curves=curves),
+    "s3": s3.s3,
+}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", choices=[*BENCHMARKS, []], help="which; all unless named")
-    parser.add_argument("--quick", action="store_true", help="fewer events and rounds")
-    parser.add_argument("--json", action="store_true", help="one object a line")
+    parser = argparse.ArgumentParser("python -m benchmarks.run", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(SUBJECTS)}; all unless given")
+    parser.add_argument("--size", choices=SIZES, default="full", help="how much is measured")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there too")
+    parser.add_argument("--figure", type=Path, metavar="FILE.svg", help="draw the scaling curves there")
+    parser.add_argument("--events-max", type=int, metavar="N", help="leave larger logs out of the scaling curves")
     options = parser.parse_args()
-    for name in options.names or BENCHMARKS:
+    if unknown := set(options.names) - SUBJECTS.keys():
+        parser.error(f"no such benchmark: {', '.join(sorted(unknown))}; there are {', '.join(SUBJECTS)}")
+
+    size, facts = SIZES[options.size], report.machine(FOLDER)
+    if options.events_max is not None:
+        size = size.up_to(options.events_max)
+        if not size.curve:
+            parser.error(f"no log of the scaling curves has so few events: --events-max {options.events_max}")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # folders are removed then, and servers stopped
+    results: list[Result] = []
+    failed: list[str] = []
+    print(report.told(facts), report.HEADER, sep="\n\n", flush=True)
+    for name in options.names or SUBJECTS:
+        began = time.monotonic()
         with tempfile.TemporaryDirectory(dir=FOLDER, prefix=".bench-") as folder:
-            print(f"… {name}", file=sys.stderr)
-            show(BENCHMARKS[name](Path(folder), quick=options.quick), as_json=options.json)
+            try:
+                for result in SUBJECTS[name](Path(folder), size):
+                    results.append(result)
+                    report.show_rows([result])
+            except (ProbeError, BucketlogError) as err:  # the other benchmarks are worth having
+                failed.append(name)
+                print(f"… {name} FAILED: {err}", file=sys.stderr, flush=True)
+        print(f"… {name} took {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+    print(f"\n{report.summary(results, largest=max(size.curve))}")
+    if options.json:
+        report.write_json(options.json, results, curves, facts=facts, size=size.name)
+    if options.figure and curves:
+        options.figure.write_text(figure.draw(curves, about=report.told(facts)), encoding="utf-8")
+    if failed:
+        sys.exit(f"failed, and not measured to the end: {', '.join(failed)}")
 
 
 if __name__ == "__main__":

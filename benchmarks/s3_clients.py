@@ -1,4 +1,4 @@
-"""Measure S3 through its clients: `python benchmarks/s3_clients.py [--quick] [--json] [--endpoint-url URL]`.
+"""Measure S3 through its clients: `python -m benchmarks.s3_clients [--quick] [--json] [--endpoint-url URL]`.
 
 Ours is bucketlog over obstore; the peers are bucketlog over s3fs, and the bare obstore, which puts as many bytes under
 a name if it is free, or gets the same objects. Without an endpoint a MinIO is started here; with one, keys and region
@@ -20,11 +20,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import obstore
-from harness import Result, compare, show
 from obstore.store import S3Store
 
 import bucketlog
 from bucketlog import Event
+
+from .harness import Result, compare
+from .report import show
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -3,6 +3,7 @@
 `open()` gives an `EventStore`, its `stream()` a `Stream`: append events, read them in order, follow them live.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from bucketlog import errors
@@ -11,6 +12,7 @@ from bucketlog.backend import ABSENT
 from bucketlog.blobs import Blob
 from bucketlog.checkpoints import Checkpoint
 from bucketlog.commit import Commit
+from bucketlog.compaction import Compaction
 from bucketlog.cursor import Cursor
 from bucketlog.event import Event
 from bucketlog.reader import Batch, Reader
@@ -19,45 +21,66 @@ from bucketlog.store import EventStore, open
 from bucketlog.stream import Stream
 from bucketlog.subscriptions import Subscription
 from bucketlog.tail import Tail
+from bucketlog.truncation import PartitionTruncation, TruncateReport
+from bucketlog.vacuum import PartitionVacuum, VacuumReport
 
 if TYPE_CHECKING:
     from bucketlog.aio import AsyncStore, AsyncStream, aopen
+    from bucketlog.arrow import ArrowReader, arrow_schema
     from bucketlog.diagnosis import Diagnosis, diagnose
+    from bucketlog.splits import OffsetRange, Split
 
 __all__ = [
     "ABSENT",
+    "ArrowReader",
     "AsyncStore",
     "AsyncStream",
     "Batch",
     "Blob",
     "Checkpoint",
     "Commit",
+    "Compaction",
     "Cursor",
     "Diagnosis",
     "Event",
     "EventStore",
+    "OffsetRange",
+    "PartitionTruncation",
+    "PartitionVacuum",
     "Reader",
     "Snapshot",
+    "Split",
     "Stream",
     "Subscription",
     "Tail",
+    "TruncateReport",
+    "VacuumReport",
     "__version__",
     "aopen",
+    "arrow_schema",
     "diagnose",
     "errors",
     "open",
 ]
 
 
+# asyncio costs more to import than all of the rest, and the others are rare.
+_ON_DEMAND = {
+    "ArrowReader": "arrow",
+    "AsyncStore": "aio",
+    "AsyncStream": "aio",
+    "Diagnosis": "diagnosis",
+    "OffsetRange": "splits",
+    "Split": "splits",
+    "aopen": "aio",
+    "arrow_schema": "arrow",
+    "diagnose": "diagnosis",
+}
+
+
 def __getattr__(name: str) -> Any:  # noqa: ANN401
-    # asyncio costs more to import than all of the rest, and a diagnosis is rare.
-    if name in ("AsyncStore", "AsyncStream", "aopen"):
-        from bucketlog import aio
-
-        return getattr(aio, name)
-    if name in ("Diagnosis", "diagnose"):
-        from bucketlog import diagnosis
-
-        return getattr(diagnosis, name)
-    msg = f"module 'bucketlog' has no attribute {name!r}"
-    raise AttributeError(msg)
+    module = _ON_DEMAND.get(name)
+    if module is None:
+        msg = f"module 'bucketlog' has no attribute {name!r}"
+        raise AttributeError(msg)
+    return getattr(import_module(f"bucketlog.{module}"), name)

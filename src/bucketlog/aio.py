@@ -19,21 +19,28 @@ from bucketlog.store import open as open_store
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator, Mapping
+    from datetime import timedelta
     from types import TracebackType
     from typing import BinaryIO, Literal
+
+    import pyarrow as pa
 
     from bucketlog.blobs import Blobs
     from bucketlog.buffer import BufferedWriter
     from bucketlog.checkpoints import Checkpoint, Checkpoints
     from bucketlog.commit import Commit
+    from bucketlog.compaction import Compaction
     from bucketlog.objects import Objects
     from bucketlog.partitioning import PartitionBy
     from bucketlog.reader import Batch, Reader
     from bucketlog.snapshots import Snapshot, Snapshots
+    from bucketlog.splits import Split
     from bucketlog.store import Store
     from bucketlog.stream import Stream
     from bucketlog.subscriptions import Subscription
     from bucketlog.tail import Tail
+    from bucketlog.truncation import TruncateReport
+    from bucketlog.vacuum import VacuumReport
     from bucketlog.verification import StreamStats, VerifyReport
 
 _CALLS_MAX = 64  # at a time; more of them wait for their turn
@@ -322,6 +329,14 @@ class AsyncStream:
         """Iterate batches; see `Stream.read_batches`."""
         return AsyncReader(self._threads, self._stream.read_batches(after, **options))
 
+    def read_arrow(self, after: Mapping[str, int] | None = None, **options: Any) -> AsyncReader[pa.RecordBatch]:  # noqa: ANN401
+        """Iterate record batches; see `Stream.read_arrow`."""
+        return AsyncReader(self._threads, self._stream.read_arrow(after, **options))
+
+    async def splits(self, n: int, after: Mapping[str, int] | None = None, **options: Any) -> list[Split]:  # noqa: ANN401
+        """Part what there is now for parallel readers, which are not async; see `Stream.splits`."""
+        return await self._threads.run(self._stream.splits, n, after, **options)
+
     async def recent(self, n: int, **options: Any) -> list[Event]:  # noqa: ANN401
         """Return the newest events; see `Stream.recent`."""
         return await self._threads.run(self._stream.recent, n, **options)
@@ -347,6 +362,18 @@ class AsyncStream:
     async def verify(self) -> VerifyReport:
         """Read and check everything."""
         return await self._threads.run(self._stream.verify)
+
+    async def compact(self, **options: Any) -> list[Compaction]:  # noqa: ANN401
+        """Merge segments into compacted ones; see `Stream.compact`."""
+        return await self._threads.run(self._stream.compact, **options)
+
+    async def vacuum(self, grace: float | timedelta | None = None, **options: Any) -> VacuumReport:  # noqa: ANN401
+        """Remove what is out of use; see `Stream.vacuum`."""
+        return await self._threads.run(self._stream.vacuum, grace, **options)
+
+    async def truncate(self, **options: Any) -> TruncateReport:  # noqa: ANN401
+        """Let the log begin later; see `Stream.truncate`."""
+        return await self._threads.run(self._stream.truncate, **options)
 
 
 class AsyncCheckpoints:

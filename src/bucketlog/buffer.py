@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
     from types import TracebackType
 
+    from bucketlog.compaction import AutoCompactor
     from bucketlog.stream import OnDuplicate, Stream
 
 _BYTES_MAX = COMMIT_BYTES_MAX - TRAILER_BYTES
@@ -49,6 +50,7 @@ class BufferedWriter:
         max_bytes: int,
         linger: float | timedelta,
         on_duplicate: OnDuplicate,
+        compactor: AutoCompactor | None = None,
     ) -> None:
         if max_events < 1 or max_bytes < 1:
             msg = f"max_events={max_events} and max_bytes={max_bytes} must be at least 1"
@@ -59,6 +61,7 @@ class BufferedWriter:
         self._max_events, self._max_bytes = max_events, min(max_bytes, _BYTES_MAX)
         self._linger_seconds = to_seconds(linger, name="linger")
         self._on_duplicate = on_duplicate
+        self._compactor = compactor
         self._changed = threading.Condition()
         self._waiting: deque[_Waiting] = deque()
         self._waiting_bytes = 0
@@ -118,6 +121,8 @@ class BufferedWriter:
                 self._changed.notify_all()
             if self._thread is not None:
                 self._thread.join()
+            if self._compactor is not None:
+                self._compactor.close()
 
     def __enter__(self) -> BufferedWriter:
         return self
@@ -176,7 +181,8 @@ class BufferedWriter:
                 if not self._waiting:
                     return
                 self._changed.wait_for(self._is_due, timeout=self._linger_seconds)
-                self._take()
+                size = self._take()
+                count = len(self._in_flight)
                 self._changed.notify_all()
             try:
                 done = self._stream.append(self._in_flight, on_duplicate=self._on_duplicate)
@@ -194,14 +200,18 @@ class BufferedWriter:
                 self.duplicates += sum(len(one.duplicates) for one in commits)
                 self._in_flight = []
                 self._changed.notify_all()
+            if self._compactor is not None:
+                for one in commits:
+                    self._compactor.wrote(one.partition, size * len(one.indexes) // count)
 
-    def _take(self) -> None:
-        """Take the next commit's events out of the buffer: one at least, as many as fit."""
+    def _take(self) -> int:
+        """Take the next commit's events out of the buffer, one at least, as many as fit; return their bytes."""
         size = 0
         while self._waiting and len(self._in_flight) < self._max_events:
-            size += self._waiting[0].size
-            if self._in_flight and size > self._max_bytes:
+            if self._in_flight and size + self._waiting[0].size > self._max_bytes:
                 break
             one = self._waiting.popleft()
-            self._waiting_bytes -= one.size
+            size += one.size
             self._in_flight.append(one.event)
+        self._waiting_bytes -= size
+        return size

@@ -11,12 +11,13 @@ import contextlib
 import logging
 import threading
 from collections import deque
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
 
 import msgspec
 
 from bucketlog import segments as seg
 from bucketlog.backend import ABSENT
+from bucketlog.compacted import DamageError
 from bucketlog.conditional import put_and_settle
 from bucketlog.errors import (
     BucketlogError,
@@ -25,20 +26,26 @@ from bucketlog.errors import (
     InvalidEventError,
     NotFoundError,
     OffsetConflictError,
+    OffsetOutOfRangeError,
     OutcomeUnknownError,
 )
 from bucketlog.event import decode_ids
-from bucketlog.partition import Age, PartitionReader
+from bucketlog.ids import Ids
+from bucketlog.partition import Age, PartitionReader, starting_at
 from bucketlog.root import SYNC_INTERVAL_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from bucketlog.backend import AppendBackend, Content
+    from bucketlog.ids import Known
+    from bucketlog.partition import Region
     from bucketlog.root import Root
     from bucketlog.segments import Segment
 
 _log = logging.getLogger("bucketlog")
+
+T = TypeVar("T")
 
 
 class Commit(NamedTuple):
@@ -84,15 +91,13 @@ class Decision(NamedTuple):
     errors: dict[int, BucketlogError]
 
 
-def decide(
-    group: Sequence[Request], next_offset: int, find: Callable[[str], int | None], *, partition: str, where: str
-) -> Decision:
+def decide(group: Sequence[Request], next_offset: int, known: Known, *, partition: str, where: str) -> Decision:
     """Decide, in order, what each request of a group gets when the group is written at `next_offset`.
 
     Args:
         group: The requests.
         next_offset: The partition's.
-        find: The offset of a stored id, or None.
+        known: The stored ids.
         partition: Its name.
         where: Store, stream and partition, for messages.
     """
@@ -111,9 +116,9 @@ def decide(
             continue
         ids = request.ids
         if len(ids) == 1:
-            fresh = find(ids[0]) is None and ids[0] not in new
+            fresh = known.find(ids[0]) is None and ids[0] not in new
         else:
-            fresh = len(set(ids)) == len(ids) and new.keys().isdisjoint(ids) and not any(map(_is_known, map(find, ids)))
+            fresh = len(set(ids)) == len(ids) and new.keys().isdisjoint(ids) and not known.knows_any(ids)
         end = here + len(ids)
         if fresh:
             if ids:
@@ -126,7 +131,7 @@ def decide(
             )
             here = end
             continue
-        outcome = _decide_duplicates(request, here, find, new, partition=partition, where=where)
+        outcome = _decide_duplicates(request, here, known, new, partition=partition, where=where)
         if isinstance(outcome, BucketlogError):
             decision.errors[place] = outcome
             continue
@@ -140,14 +145,10 @@ def decide(
     return decision
 
 
-def _is_known(offset: int | None) -> bool:
-    return offset is not None
-
-
 def _decide_duplicates(
     request: Request,
     next_offset: int,
-    find: Callable[[str], int | None],
+    known: Known,
     new: dict[str, int],
     *,
     partition: str,
@@ -163,7 +164,7 @@ def _decide_duplicates(
         if offset is None:
             offset = new.get(event_id)
         if offset is None:
-            offset = find(event_id)
+            offset = known.find(event_id)
         if offset is None:
             offset = seen[event_id] = next_offset + len(kept)
             kept.append(place)
@@ -203,13 +204,15 @@ class PartitionWriter:
     ) -> None:
         self.root, self.folder, self.partition, self.where = root, folder, partition, where
         self._grace_seconds = grace_seconds
-        self._days = days  # in a stream by day: where every id is stored
+        self._days = days  # in a stream by day: where every id is stored that is in no compacted segment
         self._mutex = threading.Lock()  # guards the two below
         self._queue: deque[Request] = deque()
         self._leading = False
         self._lead = threading.RLock()  # held by whoever reads or changes what follows
         self._reader = PartitionReader(root, folder, partition, grace_seconds=grace_seconds, where=where)
-        self._ids: dict[str, int] = {}
+        self._reader.skip = self._learn_segment
+        self._reader.seek(-1)
+        self._ids = Ids(self._read_ids)
         self._loaded = False
         self._distrusted = False  # the last sync failed
         self._synced_at = float("-inf")
@@ -264,9 +267,9 @@ class PartitionWriter:
         """
         with self._lead:
             self._load()
-            if request.expected_offset is not None or any(map(self._ids.__contains__, request.ids)):
+            if request.expected_offset is not None or self._knows_any(request.ids):
                 self._catch_up()
-            decision = decide([request], self._reader.offset, self._ids.get, partition=self.partition, where=self.where)
+            decision = self._decide([request])
         for error in decision.errors.values():
             raise error
 
@@ -276,15 +279,44 @@ class PartitionWriter:
             newest = seg.parse_segment(self.folder, name, size)
             if not self._loaded or newest is None:
                 return False
-            if self.root.appender is None:
-                return newest.first < self._reader.offset
-            return (newest.key, size) == (self._reader.key, self._reader.byte)
+            reader, appender = self._reader, self.root.appender
+            if newest.next is not None:
+                return newest.next <= reader.offset
+            if appender is None:
+                return newest.first < reader.offset
+            if newest.first < reader.offset and not reader.byte:  # we stand behind what was closed
+                return appender.is_sealed(newest.key)
+            return (newest.key, size) == (reader.key, reader.byte)
+
+    def in_segments(self, ids: Sequence[str]) -> set[str]:
+        """Return those of some ids that compacted segments hold, as far as was learnt of them."""
+        with self._lead:
+            return self._asking(lambda: self._ids.in_segments(ids))
 
     def refresh(self) -> None:
         """Learn of all that was committed by others."""
         with self._lead:
             self._catch_up()
             self._loaded = True
+
+    def relearn(self) -> None:
+        """Begin anew, as segments were compacted: their indexes take less memory than what was learnt from them."""
+        with self._lead:
+            self._begin_anew()
+            self._ids.clear()
+            self._reader.seek(-1)
+
+    def close_newest(self) -> None:
+        """Where segments grow, seal the newest one; the next append begins another."""
+        appender = self.root.appender
+        if appender is None:
+            return
+        with self._lead, appender.lock(self.folder):
+            reader = self._fresh_reader()
+            reader.end()
+            if reader.byte and not appender.is_sealed(reader.key):
+                self._repair(appender, reader)
+                appender.seal(reader.key)
 
     # -- the leader's side ---------------------------------------------------------------------------------------------
 
@@ -324,7 +356,25 @@ class PartitionWriter:
             self._commit_by_put(group)
 
     def _decide(self, group: list[Request]) -> Decision:
-        return decide(group, self._reader.offset, self._ids.get, partition=self.partition, where=self.where)
+        return self._asking(
+            lambda: decide(group, self._reader.offset, self._ids, partition=self.partition, where=self.where)
+        )
+
+    def _knows_any(self, ids: Sequence[str]) -> bool:
+        return self._asking(lambda: self._ids.knows_any(ids))
+
+    def _asking(self, ask: Callable[[], T]) -> T:
+        """Return what is asked of the ids."""
+        try:
+            try:
+                return ask()
+            except (NotFoundError, OffsetOutOfRangeError):
+                # What an id was looked for in is gone, compacted or before the start: what is there now is listed.
+                self.relearn()
+                self._load()
+                return ask()
+        except DamageError as err:
+            raise self._reader.damaged(err) from err
 
     def _settle(self, group: list[Request], decision: Decision) -> None:
         """Tell every request of a group what became of it."""
@@ -335,12 +385,39 @@ class PartitionWriter:
             request.commit, request.error = decision.commits.get(place), decision.errors.get(place)
 
     def _learn(self, ids: list[str], first: int) -> None:
-        if len(ids) == 1:
-            self._ids[ids[0]] = first
-        else:
-            self._ids.update(zip(ids, range(first, first + len(ids)), strict=True))
+        self._ids.learn(ids, first)
         if self._days is not None:
             self._days.update(dict.fromkeys(ids, self.partition))
+
+    def _learn_segment(self, one: Segment) -> bool:
+        """Learn the ids of a compacted segment by its index, if that will do."""
+        opened = self._reader.open_compacted(one)
+        if opened is None:
+            return False
+        self._ids.learn_segment(opened)
+        return True
+
+    def _read_ids(self, first: int, following: int) -> list[str]:
+        """Read ids that were forgotten: those of the offsets `[first, following)`."""
+        reader = self._fresh_reader()
+        reader.seek(first)
+        ids: list[str] = []
+        for region in reader.regions():
+            ids += self._ids_of(starting_at(region, first + len(ids)))
+            if first + len(ids) >= following:
+                break
+        return ids[: following - first]
+
+    def _ids_of(self, region: Region) -> list[str]:
+        try:
+            return decode_ids(memoryview(region.data)[: region.end], count=region.events)
+        except (ValueError, msgspec.DecodeError) as err:
+            raise self._reader.not_events(region, err) from err
+
+    def _fresh_reader(self) -> PartitionReader:
+        return PartitionReader(
+            self.root, self.folder, self.partition, grace_seconds=self._grace_seconds, where=self.where
+        )
 
     def _begin_anew(self) -> None:
         """List before the next commit: what the last one wrote is not known for sure."""
@@ -349,7 +426,9 @@ class PartitionWriter:
     # -- knowing what is there -----------------------------------------------------------------------------------------
 
     def _load(self) -> None:
-        if not self._loaded:
+        # A writer that slept would claim a name that may have come and gone; looking first spares it that.
+        slept = self.root.appender is None and self._basis[1].seconds() >= self._grace_seconds / 2
+        if slept or not self._loaded:
             self._catch_up()
             self._loaded = True
 
@@ -361,17 +440,27 @@ class PartitionWriter:
         lists = not reader.key or reader.is_stale()
         age = Age(self.root)
         read = False
+        known = reader.offset
         try:
-            for region in reader.regions():
-                read = True
-                try:
-                    ids = decode_ids(memoryview(region.data)[: region.end], count=region.events)
-                except (ValueError, msgspec.DecodeError) as err:
-                    raise reader.not_events(region, err) from err
-                self._learn(ids, region.first)
+            try:
+                for found in reader.regions():
+                    read = True
+                    region = starting_at(found, max(known, reader.bounds.start))
+                    self._learn(self._ids_of(region), region.first)
+                    known = region.first + region.events
+            except OffsetOutOfRangeError as err:
+                if err.offset >= err.start:
+                    raise
+                # The log begins later now, and we stood before that: to be read is all of it.
+                known = -1
+                self.relearn()
+                self._catch_up()
+                return
         except BaseException:
             self._begin_anew()  # the reader stands wherever it failed
+            reader.seek(known)
             raise
+        self._ids.start = reader.bounds.start
         if lists:
             self._basis = (reader.offset, age)
         if read:
@@ -400,7 +489,7 @@ class PartitionWriter:
                 or self._distrusted
                 or not size
                 or appender is None
-                or event_id in self._ids
+                or not self._ids.surely_new(event_id)
                 or size + len(lines) + seg.TRAILER_BYTES > seg.SEGMENT_BYTES_MAX
                 or self.root.sync != "always"
             ):
@@ -428,7 +517,8 @@ class PartitionWriter:
 
     def _commit_by_append(self, group: list[Request], appender: AppendBackend) -> None:
         decision = self._decide(group)
-        if decision.lines and self._fits(decision) and not self._distrusted:
+        # A name that is yet to be made may have come and gone again while we slept; it may not while we hold the lock.
+        if decision.lines and self._reader.byte and self._fits(decision) and not self._distrusted:
             try:
                 self._append(decision, appender)
             except ConflictError:
@@ -445,7 +535,7 @@ class PartitionWriter:
             return
         with appender.lock(self.folder):
             self._catch_up()
-            self._repair(appender)
+            self._repair(appender, self._reader)
             decision = self._decide(group)
             if decision.lines:
                 if self._distrusted or not self._fits(decision):
@@ -467,9 +557,9 @@ class PartitionWriter:
         """
         try:
             self._catch_up()
+            return self._knows_any(ids)
         except BucketlogError:
             return True
-        return not self._ids.keys().isdisjoint(ids)
 
     def _append_elsewhere(self, decision: Decision, appender: AppendBackend) -> None:
         """Write a commit that could not be synced to a new segment. Held: the lock, since before it was written.
@@ -534,9 +624,8 @@ class PartitionWriter:
             appender.delete([reader.key])  # it holds nothing yet, and the next one has the same name
         self._synced = True
 
-    def _repair(self, appender: AppendBackend) -> None:
+    def _repair(self, appender: AppendBackend, reader: PartitionReader) -> None:
         """Move aside what a writer that died left behind the last whole commit. Held: the lock."""
-        reader = self._reader
         try:
             torn = appender.get(reader.key, reader.byte, reader.byte + 1).data
         except NotFoundError:
@@ -564,19 +653,23 @@ class PartitionWriter:
             data = seg.seal_commit(
                 b"".join(decision.lines), events=len(decision.ids), flags=seg.ALL_BEFORE_SYNCED, write_id=write_id
             )
-            if not self._put(self.folder + seg.segment_name(offset), data, write_id):
+            age = Age(self.root)  # of what this commit will tell of the head, whenever we come to look
+            won = self._put(self.folder + seg.segment_name(offset), data, write_id)
+            standing = self._standing(offset, write_id, won=won)
+            if standing == "lost":
                 self._catch_up()
                 continue
-            if self._is_current(offset, write_id):
-                self._basis = (offset + len(decision.ids), Age(self.root))
+            if standing == "stray":
+                self.relearn()  # the name counted no longer, and so perhaps neither did what we read before it
+                self._load()
+                continue
+            self._settle(group, decision)
+            if standing == "compacted":
+                self.relearn()  # the names behind it may have been removed: it says nothing of the head
+            else:
+                self._basis = (offset + len(decision.ids), age)
                 self._reader.key = self.folder + seg.segment_name(offset + len(decision.ids))
-                self._settle(group, decision)
-                return
-            # The name counted no longer, and so perhaps neither did what we read before it.
-            self._ids = {}
-            self._reader.seek(-1)
-            self._loaded = False
-            self._load()
+            return
 
     def _put(self, key: str, data: bytes, write_id: str) -> bool:
         """Put a commit under a name if it is free; tell whether the name is ours.
@@ -597,28 +690,31 @@ class PartitionWriter:
             err.write_id = write_id
             raise
 
-    def _is_current(self, offset: int, write_id: str) -> bool:
-        """Tell whether a name that we won still counted when we won it, or was claimed a second time by a late writer.
+    def _standing(self, offset: int, write_id: str, *, won: bool) -> Literal["counts", "compacted", "stray", "lost"]:
+        """Tell what became of a commit under a name that we won, or found to be another's.
+
+        A name may be removed and claimed a second time, by us or, after our commit was compacted, by a writer that
+        slept; that takes a grace.
 
         Raises:
             OutcomeUnknownError: It lies before the start of the log now, or this could not be found out.
         """
-        basis, age = self._basis
+        _, age = self._basis
         if age.seconds() < self._grace_seconds / 2:
-            return True
+            return "counts" if won else "lost"
         key = self.folder + seg.segment_name(offset)
-        fresh = PartitionReader(
-            self.root, self.folder, self.partition, grace_seconds=self._grace_seconds, where=self.where
-        )
+        fresh = self._fresh_reader()
         try:
             listed = fresh.list_segments()
-            if fresh.bounds.floor <= basis:
-                return True
+            if fresh.bounds.counts(offset):
+                return "counts" if won else "lost"
             if offset >= fresh.bounds.start:
-                return any(_holds(fresh, one, offset, write_id) for one in listed if one.first <= offset)
+                if any(_holds(fresh, one, offset, write_id) for one in listed if one.first <= offset):
+                    return "compacted"
+                return "stray" if won else "lost"
         except BucketlogError as err:
             msg = (
-                f"append to {self.where}: written as {key} (write id {write_id}), but whether that name still counts "
+                f"append to {self.where}: sent as {key} (write id {write_id}), but whether that name still counts "
                 f"could not be read: {err}; look for the events before trying again"
             )
             raise OutcomeUnknownError(msg, write_id=write_id, key=key) from err
@@ -634,7 +730,7 @@ def _holds(reader: PartitionReader, segment: Segment, offset: int, write_id: str
     if segment.next is None or segment.next <= offset:
         return False
     reader.seek(offset)
-    for region in reader.regions():
+    for region in reader.regions(by_commit=True):
         here = region.first
         for span in region.spans:
             if here == offset:

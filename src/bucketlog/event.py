@@ -12,7 +12,7 @@ import re
 from collections import deque
 from datetime import UTC, datetime
 from itertools import repeat
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeAlias
 
 import msgspec
 import uuid_utils
@@ -106,9 +106,13 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, eq=False, gc=False, repr_
 
 
 class StoredEvent(Event, frozen=True, kw_only=True, eq=False, gc=False):
-    """An event as it is read: `data` stays JSON text until somebody asks for it."""
+    """An event as it is read: `data` stays JSON text until somebody asks for it.
+
+    `raw_data` is that text, until then.
+    """
 
     data: msgspec.Raw = msgspec.Raw(b"null")
+    raw_data: ClassVar[msgspec.Raw]
 
     def __repr__(self) -> str:
         shown = ((name, getattr(self, name)) for name in self.__struct_fields__)
@@ -326,6 +330,7 @@ def _decode_data(self: StoredEvent) -> object:
     return value
 
 
+StoredEvent.raw_data = _raw_data
 StoredEvent.data = property(_decode_data)  # type: ignore[assignment]  # over the slot, after msgspec read it
 
 _lazy = msgspec.json.Decoder(StoredEvent)

@@ -37,10 +37,20 @@ class Piece(NamedTuple):
     next_offset: int
 
 
-def pieces(reader: PartitionReader, regions: Iterable[Region], wanted: Filter, *, offset: int) -> Iterator[Piece]:
+def pieces(
+    reader: PartitionReader, regions: Iterable[Region], wanted: Filter, *, offset: int, raw: bool = False
+) -> Iterator[Piece]:
     """Decode regions of one partition, from an offset (or the start of the log) on, in pieces of bounded size.
 
+    Args:
+        reader: Of the partition; where it has a `stop`, so have the pieces.
+        regions: What it read.
+        wanted: The filter.
+        offset: The first event to be handed out.
+        raw: Leave all `data` undecoded, also when whoever reads beside us would rather have it decoded.
+
     Raises:
+        OffsetOutOfRangeError: The partition does not reach where the reader was to stop.
         CorruptSegmentError: Lines that pass their checksum are no events, or not as many as the trailers say.
     """
     needles = wanted.needles()
@@ -48,6 +58,12 @@ def pieces(reader: PartitionReader, regions: Iterable[Region], wanted: Filter, *
     for region in regions:
         offset = max(offset, reader.bounds.start)
         here = region.first
+        if not region.data:
+            following = _cut_off(reader, here + region.events)
+            yield Piece(Batch(reader.partition, max(here, offset), []), following)
+            if following == reader.stop:
+                return
+            continue
         for at, end, events in _cut(region):
             following = here + events
             if following > offset:
@@ -67,11 +83,22 @@ def pieces(reader: PartitionReader, regions: Iterable[Region], wanted: Filter, *
                     raise reader.not_events(region, err) from err
                 if here < offset:
                     found = [event for event in found if event.offset is not None and event.offset >= offset]
+                if following != (stop := _cut_off(reader, following)):
+                    following = stop
+                    found = [event for event in found if event.offset is not None and event.offset < stop]
                 first = found[0].offset if found else None
                 yield Piece(Batch(reader.partition, max(here, offset) if first is None else first, found), following)
+                if following == reader.stop:
+                    return
                 # Whoever touched most of this piece's data will want that of the next one too.
-                eager = eager or (touches.count - before) * 2 > len(found)
+                eager = eager or (not raw and (touches.count - before) * 2 > len(found))
             here = following
+    if reader.stop is not None:
+        reader.check_reaches(reader.stop)
+
+
+def _cut_off(reader: PartitionReader, offset: int) -> int:
+    return offset if reader.stop is None else min(offset, reader.stop)
 
 
 def _cut(region: Region) -> Iterator[tuple[int, int, int]]:
@@ -106,6 +133,9 @@ class Reader(Generic[T]):
     def __init__(
         self, source: Iterator[Piece], after: Cursor, *, limit: int | None, unpack: Callable[[Reader[T]], Iterator[T]]
     ) -> None:
+        if limit is not None and limit < 0:
+            msg = f"limit={limit} is negative"
+            raise ValueError(msg)
         self._source = source
         self._positions = dict(after)
         self._taken: Event | None = None  # the last event handed out of a piece that is not through yet

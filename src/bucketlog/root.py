@@ -15,6 +15,7 @@ from uuid import UUID
 from bucketlog._version import __version__
 from bucketlog.backend import ABSENT, AppendBackend
 from bucketlog.background import RequestPool, Syncer
+from bucketlog.cache import Cache
 from bucketlog.documents import decode_document, encode_document, place
 from bucketlog.errors import (
     BucketlogError,
@@ -36,6 +37,8 @@ from bucketlog.single_writer import emulate_conditions
 if TYPE_CHECKING:
     from bucketlog.backend import Backend
     from bucketlog.clock import Clock
+    from bucketlog.compacted import CompactedSegment
+    from bucketlog.location import Location
 
 SyncMode = Literal["always", "interval", "never"]
 Mode = Literal["append", "put"]
@@ -46,6 +49,7 @@ SYNC_INTERVAL_SECONDS = 1.0  # with sync="interval", no acknowledged commit wait
 REQUESTS_MAX = 16  # of one handle at a time, beside those of the callers' own threads
 
 _PUTS_MAX = 5
+_INDEXES_MAX = 256  # of compacted segments: some MB each
 
 _log = logging.getLogger("bucketlog")
 
@@ -95,6 +99,8 @@ class Root:
         sync: When appends are synced.
         appender: The same backend, in a store whose segments grow; None where commits are puts.
         proof: What was proven through this backend; None while nothing was.
+        location: What `bucketlog.open` was given, to open the store again elsewhere; None where it was not asked.
+        compacted: The indexes of compacted segments that were looked at.
         writable: Whether writes need no further look; `check_writable` is for when it is False.
     """
 
@@ -108,10 +114,12 @@ class Root:
         self.sync: SyncMode = sync
         self.appender: AppendBackend | None = None
         self.proof: Proof | None = None
+        self.location: Location | None = None
         self.writable = False
         self._bare = backend  # without emulation: what the probe looks at
         self._why_not = "it was opened with read_only=True; open it for writing" if read_only else ""
         self._executor: RequestPool | None
+        self.compacted: Cache[CompactedSegment | None]
         self._failure: BucketlogError | None = None  # of a sync in the background
         self._failure_told = False
         self.begin()
@@ -273,6 +281,7 @@ class Root:
 
     def begin(self) -> None:
         """Make locks and threads: at first, and in a forked child, where the inherited ones are of no use."""
+        self.compacted = Cache(_INDEXES_MAX)
         self._lock = threading.Lock()
         self._proving = threading.Lock()
         self._executor = None

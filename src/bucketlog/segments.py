@@ -71,6 +71,11 @@ def segment_name(first: int) -> str:
     return f"{first:0{_OFFSET_DIGITS}d}.jsonl"
 
 
+def compacted_name(first: int, following: int) -> str:
+    """Return the name of the compacted segment of the offsets `[first, following)`."""
+    return f"{first:0{_OFFSET_DIGITS}d}-{following:0{_OFFSET_DIGITS}d}.jsonl.zst"
+
+
 def parse_segment(folder: str, name: str, size: int) -> Segment | None:
     """Read a segment's name; None for any other file of the folder."""
     found = _NAME.fullmatch(name)

@@ -227,4 +227,5 @@ def open(
     except BaseException:
         backend.close()
         raise
+    root.location = location
     return Store(root)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 import os
 import threading
 import weakref
@@ -11,7 +10,8 @@ from dataclasses import asdict
 from itertools import chain
 from typing import TYPE_CHECKING, Literal, TypeAlias, overload
 
-from bucketlog import verification
+from bucketlog import compaction, lookup, truncation, verification
+from bucketlog import vacuum as vacuuming
 from bucketlog.ahead import map_ahead
 from bucketlog.backend import ABSENT
 from bucketlog.buffer import BufferedWriter
@@ -27,6 +27,7 @@ from bucketlog.errors import (
 )
 from bucketlog.event import Event, check_events, encode_lines
 from bucketlog.filters import Filter
+from bucketlog.ids import NoIds
 from bucketlog.names import encode_name, name_of
 from bucketlog.partition import PartitionReader, Region
 from bucketlog.partitioning import (
@@ -45,11 +46,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime, timedelta
 
+    from bucketlog.arrow import ArrowReader
     from bucketlog.backend import Content
+    from bucketlog.compaction import Compaction
     from bucketlog.event import Line
     from bucketlog.partitioning import PartitionBy
     from bucketlog.root import Root
+    from bucketlog.splits import Split
     from bucketlog.tail import Follower
+    from bucketlog.truncation import TruncateReport
+    from bucketlog.vacuum import VacuumReport
     from bucketlog.verification import StreamStats, VerifyReport
 
 __all__ = ["Batch", "Commit", "OnDuplicate", "Reader", "Stream", "StreamState"]
@@ -72,7 +78,7 @@ class StreamState:
         self._lock = threading.RLock()
         self._settings: StreamSettings | None = None
         self._writers: dict[str, PartitionWriter] = {}
-        self._days: dict[str, str] = {}  # in a stream by day: in which partition an id is stored
+        self._days: dict[str, str] = {}  # in a stream by day: in which partition an id is stored, unless compacted
         self._days_next_look = float("-inf")
         self.followers: weakref.WeakSet[Follower] = weakref.WeakSet()  # what tails there are
         self.single: PartitionWriter | None = None  # of an unpartitioned stream, once it was written to
@@ -146,7 +152,7 @@ class StreamState:
         writer = self._writers.get(partition)
         if writer is None:
             folder = self.folder_of(partition)
-            settings = self._settings or StreamSettings()
+            settings = self.stored_settings() or StreamSettings()
             with self._lock:
                 writer = self._writers.setdefault(
                     partition,
@@ -190,7 +196,13 @@ class StreamState:
                 ended = clock.elapsed_seconds()
                 often = looked_at <= _REFRESH_ALWAYS_ENTRIES
                 self._days_next_look = float("-inf") if often else ended + _REFRESH_SHARE * (ended - began)
-            return {one: self._days[one] for one in ids if one in self._days}
+            found = {one: self._days[one] for one in ids if one in self._days}
+            for day, writer in self._writers.items():
+                left = [one for one in ids if one not in found]
+                if not left:
+                    break
+                found.update(dict.fromkeys(writer.in_segments(left), day))
+            return found
 
     def _look_at_days(self) -> int:
         count = 0
@@ -209,6 +221,14 @@ class StreamState:
             for writer in behind:
                 writer.refresh()
         return count
+
+    def look_anew(self) -> None:
+        """Let writers and tails believe nothing that they listed before."""
+        for writer in list(self._writers.values()):
+            writer.relearn()
+        self._days.clear()
+        for follower in list(self.followers):
+            follower.look_anew()
 
     def close(self) -> None:
         """End all tails."""
@@ -362,7 +382,7 @@ class Stream:
         for name, indexes in groups.items():
             where = state.where_of(name)
             request = _request([lines[index] for index in indexes], indexes, expected_offset, on_duplicate, where=where)
-            decision = decide([request], 0, _find_nothing, partition=name, where=where)
+            decision = decide([request], 0, NoIds(), partition=name, where=where)
             for error in decision.errors.values():
                 raise error
             commits.append(decision.commits[0])
@@ -449,6 +469,7 @@ class Stream:
         max_bytes: int = 4 * 1024 * 1024,
         linger: float | timedelta = 0.1,
         on_duplicate: OnDuplicate = "raise",
+        auto_compact: bool = False,
     ) -> BufferedWriter:
         """Return a context manager that gathers many appends into few commits.
 
@@ -457,9 +478,16 @@ class Stream:
             max_bytes: Commit when about so many bytes wait; no commit of several events has more.
             linger: Commit what has waited for so long.
             on_duplicate: As for `append`.
+            auto_compact: Compact each partition after every 16 MiB that were written to it (on an object store also
+                after 512 commits), in the background.
         """
         return BufferedWriter(
-            self, max_events=max_events, max_bytes=max_bytes, linger=linger, on_duplicate=on_duplicate
+            self,
+            max_events=max_events,
+            max_bytes=max_bytes,
+            linger=linger,
+            on_duplicate=on_duplicate,
+            compactor=compaction.AutoCompactor(self._state) if auto_compact else None,
         )
 
     # -- read ----------------------------------------------------------------------------------------------------------
@@ -499,7 +527,7 @@ class Stream:
         """
         wanted = Filter.of(types=types, subjects=subjects, sources=sources, tags=tags, since=since, until=until)
         cursor = Cursor(after)
-        return event_reader(self._pieces(cursor, partitions, wanted), cursor, limit=_checked_limit(limit))
+        return event_reader(self._pieces(cursor, partitions, wanted), cursor, limit=limit)
 
     def read_batches(
         self,
@@ -520,34 +548,109 @@ class Stream:
         """
         wanted = Filter.of(types=types, subjects=subjects, sources=sources, tags=tags, since=since, until=until)
         cursor = Cursor(after)
-        return batch_reader(self._pieces(cursor, partitions, wanted), cursor, limit=_checked_limit(limit))
+        return batch_reader(self._pieces(cursor, partitions, wanted), cursor, limit=limit)
 
-    def _pieces(self, after: Cursor, partitions: Sequence[str] | None, wanted: Filter) -> Iterator[Piece]:
+    def read_arrow(
+        self,
+        after: Mapping[str, int] | None = None,
+        *,
+        partitions: Sequence[str] | None = None,
+        types: Sequence[str] | None = None,
+        subjects: Sequence[str] | None = None,
+        sources: Sequence[str] | None = None,
+        tags: Sequence[str] | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        limit: int | None = None,
+    ) -> ArrowReader:
+        """Read as `read_batches` does, in `pyarrow.RecordBatch`es of some ten thousand rows; `data` stays JSON text.
+
+        They look as `bucketlog.arrow_schema()` says, and may hold events of several partitions. A method of its own
+        and no flag of `read_batches`, so that what it returns is known by its name.
+
+        Raises:
+            CapabilityError: pyarrow is not installed.
+        """
+        from bucketlog.arrow import ArrowReader  # few programs need it
+
+        wanted = Filter.of(types=types, subjects=subjects, sources=sources, tags=tags, since=since, until=until)
+        cursor = Cursor(after)
+        source = self._pieces(cursor, partitions, wanted, raw=True)
+        return ArrowReader(source, cursor, limit=limit, where=self._state.where)
+
+    def splits(
+        self, n: int, after: Mapping[str, int] | None = None, *, partitions: Sequence[str] | None = None
+    ) -> list[Split]:
+        """Part what `read(after, partitions=…)` would hand out now into pieces for parallel readers.
+
+        Args:
+            n: How many are wanted. They are of about equal size in bytes; there are fewer when there is little to read.
+            after: Go on at a cursor; from the start of the log without one.
+            partitions: Only these.
+
+        Returns:
+            Pieces that pickle, in the order of a read: see `Split`.
+
+        Raises:
+            OffsetOutOfRangeError: The cursor points before the start or beyond the end of the log.
+            CorruptSegmentError: The newest segment of a partition is damaged.
+            ValueError: `n` is less than 1.
+        """
+        from bucketlog.splits import plan  # few programs need it
+
+        if n < 1:
+            msg = f"splits of {self._state.where}: n={n} is less than 1"
+            raise ValueError(msg)
+        cursor = Cursor(after)
+        return plan(self._state, self._names(cursor, partitions), cursor, n=n)
+
+    def _names(self, after: Cursor, partitions: Sequence[str] | None) -> list[str]:
+        """Return which partitions to read, in their order."""
+        if partitions is None:
+            return sorted({*self.partitions(), *(name for name, offset in after.items() if offset)})
+        if isinstance(partitions, str):
+            msg = f"partitions takes a list of names, got the text {partitions!r}; write [{partitions!r}]"
+            raise TypeError(msg)
+        return sorted(set(partitions))
+
+    def _pieces(
+        self,
+        after: Cursor,
+        partitions: Sequence[str] | None,
+        wanted: Filter,
+        *,
+        stops: Mapping[str, int] | None = None,
+        raw: bool = False,
+    ) -> Iterator[Piece]:
+        """Yield what there is to read.
+
+        Args:
+            after: As for `read`.
+            partitions: As for `read`.
+            wanted: The filter.
+            stops: Up to which offsets; a partition that does not reach its one is an error.
+            raw: Leave `data` undecoded.
+        """
         settings = self._state.stored_settings() or StreamSettings()
         by_day = settings.partition_by == "day"
-        if partitions is None:
-            names = sorted({*self.partitions(), *(name for name, offset in after.items() if offset)})
-        else:
-            if isinstance(partitions, str):
-                msg = f"partitions takes a list of names, got the text {partitions!r}; write [{partitions!r}]"
-                raise TypeError(msg)
-            names = sorted(set(partitions))
+        names = self._names(after, partitions)
         if by_day:
             names = [name for name in names if _day_matches(name, wanted)]
         seen: set[int] | None = set() if by_day and len(names) > 1 else None
-        for reader, regions in self._opened(names, after):
-            for piece in pieces(reader, regions, wanted, offset=after.get(reader.partition, -1)):
+        for reader, regions in self._opened(names, after, wanted, stops or {}):
+            for piece in pieces(reader, regions, wanted, offset=after.get(reader.partition, -1), raw=raw):
                 yield piece if seen is None else self._once(piece, seen, names)
 
     def _opened(
-        self, names: Sequence[str], after: Mapping[str, int]
+        self, names: Sequence[str], after: Mapping[str, int], wanted: Filter, stops: Mapping[str, int]
     ) -> Iterator[tuple[PartitionReader, Iterator[Region]]]:
         """Yield the partitions with their regions, over many small ones ahead of time."""
         readers = (self._state.reader(name) for name in names)
 
         def begin(reader: PartitionReader) -> tuple[PartitionReader, list[Region], Iterator[Region]]:
             reader.seek(after.get(reader.partition, -1))
-            regions = reader.regions()
+            reader.stop = stops.get(reader.partition)
+            regions = reader.regions(wanted)
             first = next(regions, None)
             begun = [] if first is None else [first]
             while begun and len(begun) < 64 and sum(one.end for one in begun) < _SMALL_PARTITION_BYTES:
@@ -579,7 +682,7 @@ class Stream:
         known: set[str] = set()
         for name in earlier:
             reader = self._state.reader(name)
-            for found in pieces(reader, reader.regions(), wanted, offset=-1):
+            for found in pieces(reader, reader.regions(wanted), wanted, offset=-1):
                 known.update(event.id for event in found.batch.events)
         seen.update(hashes)
         kept = [event for event in batch.events if event.id not in known]
@@ -609,20 +712,14 @@ class Stream:
             since=since,
             until=until,
         )
-        best: list[Event] = []
-        if n <= 0:
-            return best
         settings = self._state.stored_settings() or StreamSettings()
-        by_day = settings.partition_by == "day"
-        for name in reversed(self.partitions()):
-            if by_day and not _day_matches(name, wanted):
-                continue
-            for piece in self._pieces(Cursor(), [name], wanted):
-                oldest = best[-1].time if len(best) == n else None
-                newer = [event for event in piece.batch.events if oldest is None or event.time >= oldest]
-                best = heapq.nlargest(n, [*best, *newer], key=_by_time) if newer else best
-            if by_day and len(best) == n:
-                break  # every event of an earlier day is older
+        names = self.partitions()[::-1]
+        if settings.partition_by != "day":
+            return lookup.newest(self._state, names, wanted, n)
+        best: list[Event] = []
+        for name in names:
+            if len(best) < n and _day_matches(name, wanted):  # every event of an earlier day is older
+                best += lookup.newest(self._state, [name], wanted, n - len(best))
         return best
 
     def get(self, event_id: str) -> Event | None:
@@ -631,11 +728,10 @@ class Stream:
         Raises:
             CorruptSegmentError: A segment is damaged.
         """
-        wanted = Filter(ids=frozenset([event_id]))
         for name in reversed(self.partitions()):
-            for piece in self._pieces(Cursor(), [name], wanted):
-                if piece.batch.events:
-                    return piece.batch.events[0]
+            found = lookup.by_id(self._state, name, event_id)
+            if found is not None:
+                return found
         return None
 
     def tail(
@@ -673,6 +769,29 @@ class Stream:
 
     # -- upkeep --------------------------------------------------------------------------------------------------------
 
+    def compact(self, *, dry_run: bool = False, progress: Callable[[int, int], None] | None = None) -> list[Compaction]:
+        """Merge segments into compacted ones, which an index makes quick to search and which take less room.
+
+        The newest segment is closed and included. Readers, writers and other compactions may be active meanwhile. What
+        was merged stays until `vacuum`. Doing it again when nothing was appended changes nothing.
+
+        Args:
+            dry_run: Only tell what would be merged.
+            progress: Is called with the bytes that were read, and the bytes to read as far as is known.
+
+        Returns:
+            What was done, one a partition, in the order of their names.
+
+        Raises:
+            CorruptSegmentError: A segment is damaged; nothing that was there is touched.
+            OutcomeUnknownError: The storage gave no clear answer. It does no harm to call this again.
+            BackendUnavailableError: The storage could not be reached; what was done until then counts.
+            ReadOnlyError: The store was opened for reading.
+        """
+        if not dry_run:
+            self._root.check_writable(f"compact stream {self.name!r}")
+        return compaction.compact(self._state, dry_run=dry_run, progress=progress)
+
     def stats(self) -> StreamStats:
         """Count partitions, segments, events and bytes.
 
@@ -684,6 +803,71 @@ class Stream:
     def verify(self) -> VerifyReport:
         """Read and check everything. Damage is reported, not raised."""
         return verification.verify(self._state)
+
+    def vacuum(
+        self,
+        grace: float | timedelta | None = None,
+        *,
+        exclusive: bool = False,
+        dry_run: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> VacuumReport:
+        """Remove what compaction and truncation left behind, a grace after it went out of use.
+
+        Safe beside writers, readers, compactions and other vacuums. The first one after a compaction only puts its live
+        segments out of use; one that runs a grace later removes them. Before that, the compacted segments that will
+        hold the events alone are read and checked.
+
+        Args:
+            grace: How long writers and readers may still believe in what is out of use, in seconds; the stream's own
+                (24 h unless its `stream.json` says otherwise) if not given. It is measured by the storage's clock.
+            exclusive: The promise that no other store handle has been at work within the stream's own grace, and none
+                is; a shorter grace needs it. With `grace=0` all that is out of use goes at once.
+            dry_run: Only tell what would be done now, going by this machine's clock and checking nothing.
+            progress: Is told how many bytes were read and checked, and of how many as far as is known.
+
+        Raises:
+            StreamSettingsError: The grace is shorter than the stream's own, and `exclusive` was not promised.
+            CorruptSegmentError: A compacted segment that would hold events alone is damaged. In its partition nothing
+                was done.
+            CorruptCheckpointError: A partition's bounds are damaged.
+            ConflictError: Others kept raising a partition's bounds; nothing was removed there.
+            OutcomeUnknownError: The storage gave no clear answer. It does no harm to call this again.
+            BackendUnavailableError: The storage could not be reached, or kept changing. As before.
+            CapabilityError: The storage keeps no times.
+            AccessDeniedError: It refuses to remove.
+            ReadOnlyError: The store was opened for reading.
+        """
+        return vacuuming.vacuum(self._state, grace=grace, exclusive=exclusive, dry_run=dry_run, progress=progress)
+
+    def truncate(
+        self, *, before: datetime | int, partition: str | None = None, dry_run: bool = False
+    ) -> TruncateReport:
+        """Let the log begin later. Events before its start are gone at once; a vacuum removes them, a grace later.
+
+        A cursor before the start gets `OffsetOutOfRangeError`, which says where the log begins. Only ever moves a start
+        forward, and never past the end.
+
+        Args:
+            before: A time: each partition begins with its first event that is not older. What is late, and so stands
+                behind that one, stays. Or an offset: there the partition begins.
+            partition: Only this one. An offset needs it, where a stream has several.
+            dry_run: Only tell what would be done.
+
+        Raises:
+            OffsetOutOfRangeError: The offset is beyond the end of the partition.
+            StreamSettingsError: An offset without a partition, in a stream of several.
+            InvalidValueError: Neither an aware time nor an offset.
+            InvalidNameError: This cannot be a partition's name.
+            CorruptSegmentError: A segment that had to be read is damaged. In its partition nothing was done.
+            CorruptCheckpointError: A partition's bounds are damaged.
+            ConflictError: Others kept raising a partition's bounds.
+            OutcomeUnknownError: The storage gave no clear answer. It does no harm to call this again.
+            BackendUnavailableError: The storage could not be reached, or kept changing. As before.
+            CapabilityError: The storage keeps no times.
+            ReadOnlyError: The store was opened for reading.
+        """
+        return truncation.truncate(self._state, before=before, partition=partition, dry_run=dry_run)
 
 
 def _not_ours(content: Content | None, *, unclear: bool) -> bool:  # noqa: ARG001  (whosever they are, they count)
@@ -714,27 +898,12 @@ def _check_day(lines: Sequence[Line], partition: str, *, where: str) -> None:
             raise StreamSettingsError(msg)
 
 
-def _find_nothing(event_id: str) -> int | None:  # noqa: ARG001  (where ids are looked for when there are none)
-    return None
-
-
-def _by_time(event: Event) -> tuple[datetime, str]:
-    return event.time, event.id
-
-
 def _day_matches(partition: str, wanted: Filter) -> bool:
     bounds = day_bounds(partition)
     if bounds is None:
         return True
     first, following = bounds
     return (wanted.since is None or following > wanted.since) and (wanted.until is None or first < wanted.until)
-
-
-def _checked_limit(limit: int | None) -> int | None:
-    if limit is not None and limit < 0:
-        msg = f"limit={limit} is negative"
-        raise ValueError(msg)
-    return limit
 
 
 _states: weakref.WeakSet[StreamState] = weakref.WeakSet()

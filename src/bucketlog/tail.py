@@ -121,6 +121,11 @@ class Follower:
         if self._watch is not None:
             self._watch.close()
 
+    def look_anew(self) -> None:
+        """Believe nothing that was listed before; from any thread."""
+        for reader in list(self._readers.values()):
+            reader.age = None
+
     def run(self) -> Iterator[Event]:
         """Yield events until closed; that it ends closes it too."""
         try:
@@ -190,7 +195,7 @@ class Follower:
         One region at a time, so that a long history is not gathered in memory.
         """
         name = reader.partition
-        regions = self._regions.setdefault(name, reader.regions())
+        regions = self._regions.setdefault(name, reader.regions(self._wanted))
         before = reader.offset
         while (region := next(regions, None)) is not None:
             found: list[Event] = []

@@ -1,6 +1,7 @@
 """Writes a store by the present format version, to be kept and read for ever: `python tests/logs/make.py v1`.
 
-It is run once for each version of the format. What went in is kept beside it, as `v1.json`.
+It is run once for each version of the format, and again when more of it is to be kept: what is there is never written
+again. What went in is kept beside it, as `v1.json`.
 """
 
 from __future__ import annotations
@@ -10,8 +11,11 @@ import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from blake3 import blake3
+from msgspec.structs import replace
+
 import bucketlog
-from bucketlog import Cursor, Event, segments
+from bucketlog import Cursor, Event, compacted, compaction, segments
 
 BEGIN = datetime(2026, 2, 5, 23, 59, 58, tzinfo=UTC)
 AWKWARD = ["..", "a/b\\c", "con", "%2F", ".hidden", "Zürich 😀", "stream.json", "50%", "x.", "~"]
@@ -45,7 +49,7 @@ def an_event(number: int) -> Event:
 
 
 def write(root: Path) -> dict[str, list[Event]]:
-    """Make the store; return what every stream holds, in the order of the appends."""
+    """Make the store with live segments; return what every stream holds, in the order of the appends."""
     segments.SEGMENT_BYTES_MAX = 2048  # so that there are several in little space
     events = [an_event(number) for number in range(60)]
     store = bucketlog.open(root)
@@ -88,11 +92,39 @@ def write(root: Path) -> dict[str, list[Event]]:
     }
 
 
+def write_compacted(root: Path) -> dict[str, list[Event]]:
+    """Add streams with compacted segments; return what they hold."""
+    segments.SEGMENT_BYTES_MAX = 2048
+    compacted.BLOCK_BYTES = 1024
+    compaction.SEGMENT_BYTES_MAX = 2048
+    events = [an_event(number) for number in range(60)]
+    in_order = [replace(one, id=f"{number:04}") for number, one in enumerate(events)]
+    at_random = [replace(one, id=blake3(one.id.encode()).hexdigest()) for one in events]
+    with bucketlog.open(root) as store:
+        # Two generations of compacted segments, what they were made of, and a live segment behind them.
+        some = store.stream("compacted")
+        some.append(in_order[:3])
+        some.append(in_order[3:40])
+        some.compact()
+        some.append(in_order[40:50])
+        some.compact()
+        some.append(in_order[50:])
+        # Nothing but compacted segments, with tables of their ids.
+        all_of_it = store.stream("compacted alone")
+        all_of_it.append(at_random[:50])
+        all_of_it.append(at_random[50:])
+        all_of_it.compact()
+        all_of_it.vacuum(grace=0, exclusive=True)
+    return {"compacted": in_order, "compacted alone": at_random}
+
+
 def main() -> None:
     root = Path(__file__).parent / sys.argv[1]
-    if root.exists():
-        raise SystemExit(f"{root} is there already, and is never written again")
-    expected = {name: [one.to_cloudevent() for one in events] for name, events in write(root).items()}
+    kept = root.with_suffix(".json")
+    expected = json.loads(kept.read_text()) if kept.exists() else {}
+    for wanted, make in (("orders", write), ("compacted", write_compacted)):
+        if wanted not in expected:
+            expected |= {name: [one.to_cloudevent() for one in events] for name, events in make(root).items()}
     for path in sorted(root.rglob("*"), reverse=True):  # locks and scratch, of which a copy has none either
         if path.name.startswith(".") and path.is_file():
             path.unlink()
@@ -100,7 +132,7 @@ def main() -> None:
             path.rmdir()
         elif path.is_file():
             path.chmod(0o644)  # git keeps no other
-    root.with_suffix(".json").write_text(json.dumps(expected, indent=1, ensure_ascii=True) + "\n")
+    kept.write_text(json.dumps(expected, indent=1, ensure_ascii=True) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Processes that are killed at random; test_crashes.py runs this file.
 
-    python mortals.py writers FOLDER TOLD KILLS     several writers of one partition and a consumer of it
+    python mortals.py writers FOLDER TOLD KILLS COMPACTORS
+                                                    several writers of one partition, a consumer of it, and compactors
     python mortals.py import FOLDER TOLD KILLS DAYS an import that begins anew each time
     python mortals.py follow FOLDER TOLD            a tail, until an event of type "end"
     python mortals.py fork FOLDER NAME              processes that go on with the store that their parent had opened
@@ -22,8 +23,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np  # noqa: F401  (compactions need them, and a process may not live for as long as loading them takes)
+import zstandard  # noqa: F401
+
 import bucketlog
-from bucketlog import Event
+from bucketlog import Event, compacted, compaction, ids
 from bucketlog import segments as seg
 
 if TYPE_CHECKING:
@@ -99,15 +103,30 @@ def consume(folder: Path, told: Path, life: int) -> None:
                 events.ack()
 
 
-def writers(folder: Path, told: Path, kills: int) -> None:
+def compact(folder: Path) -> None:
+    stream = bucketlog.open(folder).stream("s")
+    while True:
+        stream.compact()
+        time.sleep(0.002)
+
+
+def writers(folder: Path, told: Path, kills: int, compactors: int) -> None:
     chance = random.Random(SEED)
     lives = itertools.count()
 
+    def live(slot: int, life: int) -> None:
+        if slot < WRITERS:
+            write(folder, told, slot, life)
+        elif slot == WRITERS:
+            consume(folder, told, life)
+        else:
+            compact(folder)
+
     def begin(slot: int) -> int:
         life = next(lives)
-        return spawn(lambda: write(folder, told, slot, life) if slot < WRITERS else consume(folder, told, life))
+        return spawn(lambda: live(slot, life))
 
-    running = [begin(slot) for slot in range(WRITERS + 1)]
+    running = [begin(slot) for slot in range(WRITERS + 1 + compactors)]
     for _ in range(kills):
         time.sleep(chance.uniform(0.005, 0.06))
         slot = chance.randrange(len(running))
@@ -174,10 +193,13 @@ def fork(folder: Path, name: str) -> None:
 
 if __name__ == "__main__":
     seg.SEGMENT_BYTES_MAX = 8000  # so that a writer may be killed while it closes a segment and begins the next
+    compacted.BLOCK_BYTES = 2000
+    ids.RUN_EVENTS = 64
+    (compaction.plan.__kwdefaults__ or {})["fan_in"] = 4
     what, where, *rest = sys.argv[1:]
     match what:
         case "writers":
-            writers(Path(where), Path(rest[0]), int(rest[1]))
+            writers(Path(where), Path(rest[0]), int(rest[1]), int(rest[2]))
         case "import":
             imports(Path(where), Path(rest[0]), int(rest[1]), int(rest[2]))
         case "follow":

@@ -39,22 +39,30 @@ def told(tmp_path: Path) -> Path:
     return path
 
 
-def test_writers_killed_at_random_lose_and_double_nothing(tmp_path: Path, told: Path):
+@pytest.mark.parametrize("compactors", [0, 2], ids=["alone", "beside compactors"])
+def test_writers_killed_at_random_lose_and_double_nothing(tmp_path: Path, told: Path, compactors: int):
     folder = tmp_path / "store"
     bucketlog.open(folder).close()
     tail = start("follow", folder, told)
-    finish(start("writers", folder, told, 200))
+    finish(start("writers", folder, told, 200, compactors))
 
     with bucketlog.open(folder) as store:
         stream = store.stream("s")
         end = stream.append(Event(type="end", id="end"))
         events = list(stream.read())
         report, segments = stream.verify(), stream.stats().segments
+        (done,) = stream.compact()
+        again = stream.append([Event(type="again", id=event.id) for event in events], on_duplicate="return")
+        assert list(stream.read()) == events
+        assert stream.verify().problems == ()
     finish(tail)
     ids = [event.id for event in events]
 
     assert report.problems == ()
-    assert segments > 10
+    assert segments > (3 if compactors else 5)
+    assert done.events <= len(events)
+    assert again.offsets == tuple(event.offset for event in events)
+    assert sum(one.name.endswith(".zst") for one in folder.rglob("*")) > (10 if compactors else 0)
     assert [event.offset for event in events] == [*range(end.next_offset)]
     assert ids.pop() == "end"
     assert max(Counter(ids).values()) == 1

@@ -6,48 +6,40 @@ it would prove nothing. Those at the end hold whatever rule is taken out, and ar
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
-from world import ObjectStore, World, event
+from histories import Histories, History, Patch, named
+from world import DAY, FOLDER, HOUR, ObjectStore, World, event
 
 import bucketlog
-from bucketlog import Event, buffer, checkpoints, commit, conditional, errors, partition, root, stream
+from bucketlog import (
+    Event,
+    bounds,
+    buffer,
+    checkpoints,
+    commit,
+    compaction,
+    conditional,
+    errors,
+    partition,
+    root,
+    stream,
+    truncation,
+    vacuum,
+)
 from bucketlog import segments as seg
 from bucketlog.backend import ABSENT, ANY
+from bucketlog.compacted import Builder
 from bucketlog.testing.clocks import FakeClock
 from bucketlog.testing.faults import Crash, CrashAfter, Fail, Hold, LoseAnswer, Page, PowerCutDisk, SimulatedCrash, on
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-Patch = pytest.MonkeyPatch
-
-
-@dataclass(frozen=True)
-class History:
-    play: Callable[[Patch], None]
-    without: Callable[[Patch], None]
-
-
-HISTORIES: list[History] = []
-
-
-def history(*, without: Callable[[Patch], None]):
-    def register(play: Callable[[Patch], None]) -> Callable[[Patch], None]:
-        HISTORIES.append(History(play, without))
-        return play
-
-    return register
-
-
-def named(one: History) -> str:
-    return one.play.__name__
+HISTORIES = Histories()
+history = HISTORIES.history
 
 
 @pytest.mark.parametrize("one", HISTORIES, ids=named)
@@ -57,10 +49,7 @@ def test_history_breaks_nothing(one: History, monkeypatch: Patch):
 
 @pytest.mark.parametrize("one", HISTORIES, ids=named)
 def test_history_is_noticed_when_its_rule_is_taken_out(one: History, monkeypatch: Patch):
-    one.without(monkeypatch)
-
-    with pytest.raises((AssertionError, errors.BucketlogError, pytest.fail.Exception, KeyError)):
-        one.play(monkeypatch)
+    assert one.is_noticed(monkeypatch)
 
 
 def day(number: int) -> datetime:
@@ -324,6 +313,343 @@ def tail_with_an_old_listing(patch: Patch) -> None:
         got += [one.id for one in tail.poll()]
 
     assert got == ["0", "1", "2", "3"]
+
+
+# -- what is removed ---------------------------------------------------------------------------------------------------
+
+_compact, _vacuum, _removed = World.compact, World.vacuum, World.remove_compacted
+
+
+def _truncate_removes(patch: Patch) -> None:
+    real = truncation.raise_bounds
+
+    def and_remove(root, folder, *, start, **how):
+        raised = real(root, folder, start=start, **how)
+        root.backend.delete([f"{folder}{number:020d}.jsonl" for number in range(start)])
+        return raised
+
+    patch.setattr(truncation, "raise_bounds", and_remove)
+
+
+@history(without=_truncate_removes)
+def truncate_without_grace(patch: Patch) -> None:
+    """W0 lists, and stalls a second; W1 commits 0; a truncate starts at the end. W0's put of 0 arrives."""
+    world = World("put")
+    slow = world.open()
+
+    def meanwhile(call):
+        if call.method == "put" and call.key.endswith(".jsonl"):
+            slow.calm()
+            with world.open() as other:
+                other.stream().append(event("first"))
+                other.stream().truncate(before=1)
+
+    slow.plan(meanwhile)
+    done = slow.stream().append(event("second"))
+
+    assert done.offsets == (1,)
+    assert world.ids() == ["second"]
+
+
+@history(without=_listings_never_grow_old)
+def tail_that_slept_before_it_read(patch: Patch) -> None:
+    """A tail asks for the next name and sleeps; when its request goes out, the name is a stray's, of another length."""
+    world = World("put")
+    late, writer, follower = (world.open() for _ in range(3))
+    writer.stream().append(event("0"))
+    tail = follower.stream().tail()
+    got = [one.id for one in tail.poll()]
+    late.plan(lambda call: Hold() if call.method == "put" and call.key.endswith(".jsonl") else None)
+    with pytest.raises(errors.OutcomeUnknownError):
+        late.stream().append([event("stray 0"), event("stray 1")])
+    for number in range(1, 4):
+        writer.stream().append(event(str(number)))
+
+    def asleep(call):
+        if call.method == "get" and call.key.endswith(f"{1:020d}.jsonl"):
+            follower.calm()
+            _removed(world)
+            assert late.faulty.release()[0] is None
+            follower.clock.advance(2 * DAY)
+
+    follower.plan(asleep)
+    for _ in range(4):
+        got += [one.id for one in tail.poll()]
+
+    assert got == ["0", "1", "2", "3"]
+
+
+def _any_grace_will_do(patch: Patch) -> None:
+    real = stream.vacuuming.vacuum
+
+    def without_asking(state, *, exclusive, **how):
+        return real(state, exclusive=True, **how)
+
+    patch.setattr(stream.vacuuming, "vacuum", without_asking)
+
+
+@history(without=_any_grace_will_do)
+def short_grace(patch: Patch) -> None:
+    """A vacuum waits for less than writers rely on: W's listing is an hour old, which is nothing to it."""
+    world = World("put")
+    sleeper, others = world.open(), world.open()
+    sleeper.stream().append(event("0"))
+    others.stream().append([event("1"), event("2")])
+    others.stream().compact()
+    _vacuum(world)
+    for clock in (sleeper.clock, others.clock, world.times.clock):
+        clock.advance(HOUR)
+    try:
+        _vacuum(world, grace=60)
+    except errors.StreamSettingsError:
+        _vacuum(world)
+
+    done = sleeper.stream().append(event("late"))
+
+    assert done.offsets == (3,)
+    assert world.ids() == ["0", "1", "2", "late"]
+
+
+@history(without=_no_age)
+def next_name_from_a_stray(patch: Patch) -> None:
+    """W0 and W1 put 1, W2 wins; all is compacted and removed; W1's put lands late, longer; W0 goes on behind it."""
+    world = World("put")
+    w0, w1, w2 = world.open(), world.open(), world.open()
+    for writer in (w0, w1):
+        writer.stream().append(event(f"before {writer is w0}"))
+    w1.plan(lambda call: Hold() if call.method == "put" else None)
+    with pytest.raises(errors.OutcomeUnknownError):
+        w1.stream().append([event("stray 0"), event("stray 1"), event("stray 2")])
+    w2.stream().append(event("2"))
+
+    def asleep(call):
+        if call.method == "get" and call.key.endswith(f"{2:020d}.jsonl"):
+            w0.calm()
+            _removed(world)
+            assert w1.faulty.release()[0] is None  # it lands: the name is free
+            w0.clock.advance(2 * DAY)
+
+    w0.plan(asleep)
+    done = w0.stream().append(event("late"))
+
+    assert done.offsets == (3,)
+    assert world.ids() == ["before True", "before False", "2", "late"]
+    assert world.problems() == ()
+
+
+def _reading_confirms_the_head(patch: Patch) -> None:
+    """A writer that lost a race reads the winner's segment, and takes its end for the head as of now."""
+    catch_up = commit.PartitionWriter._catch_up
+
+    def confirmed(self):
+        catch_up(self)
+        self._reader.age = partition.Age(self.root)
+        self._basis = (self._reader.offset, self._reader.age)
+
+    def one_segment(self):
+        try:
+            yield from self._live(newest=False)
+        except errors.NotFoundError:
+            return
+        self._go_to(self.offset)
+
+    patch.setattr(commit.PartitionWriter, "_catch_up", confirmed)
+    patch.setattr(partition.PartitionReader, "_newer", one_segment)
+
+
+@history(without=_reading_confirms_the_head)
+def fresh_by_reading_another(patch: Patch) -> None:
+    """W loses race after race, and reads what won: none of that says that the names behind it are still there."""
+    world = World("put")
+    slow, others = world.open(), world.open()
+    slow.stream().append(event("0"))
+    for number in range(1, 4):
+        others.stream().append(event(str(number)))
+    others.stream().compact()
+    _vacuum(world)
+
+    def hours_pass(call):
+        if call.method == "put" and call.key.endswith(".jsonl"):
+            slow.clock.advance(11 * HOUR)
+            world.pass_time(11 * HOUR)
+            _vacuum(world)
+
+    slow.plan(hours_pass)
+    done = slow.stream().append(event("late"))
+
+    assert done.offsets == (4,)
+    assert world.ids() == ["0", "1", "2", "3", "late"]
+
+
+def _last_live_name_tells(patch: Patch) -> None:
+    def chained(segments, *, start, floor):
+        """The live segments, whatever is below the floor, from one to the next; compacted ones where none is."""
+        live = sorted((one for one in segments if one.next is None), key=lambda one: one.first)
+        return live or sorted(segments)
+
+    patch.setattr(partition.seg, "chain", chained)
+
+
+@history(without=_last_live_name_tells)
+def head_from_the_last_name(patch: Patch) -> None:
+    """A vacuum dies in the middle: [0,4) is compacted, 2 removed, 0 is not. Or a stray lies below the floor."""
+    stray = seg.seal_commit(b'{"a":1}\n' * 5, events=5, flags=1, write_id="0123456789abcdef")
+    for left in ("the older segment", "a stray"):
+        world = World("put")
+        world.open().stream().append([event("0"), event("1")])
+        world.open().stream().append([event("2"), event("3")])
+        world.open().stream().compact()
+        _vacuum(world)
+        world.pass_time(DAY + HOUR)
+        if left == "a stray":
+            _vacuum(world)
+            world.backend().put(FOLDER + seg.segment_name(1), stray)
+        else:
+            world.backend().delete([FOLDER + seg.segment_name(2)])
+
+        assert world.open().stream().cursor() == {"0": 4}
+        assert world.open().stream().append(event("4")).offsets == (4,)
+        assert world.ids() == ["0", "1", "2", "3", "4"]
+
+
+def _a_union_covers(patch: Patch) -> None:
+    turn = itertools.count()
+
+    def covers(found, *, start):
+        """What the union of all others covers may go: by turns the widest, and all narrower ones."""
+        compacted = sorted((one for one in found if one.next is not None), key=lambda one: one.first - one.next)
+        if len(compacted) < 3:
+            return {}
+        widest, *narrower = compacted
+        return {widest: narrower[0]} if next(turn) % 2 == 0 else dict.fromkeys(narrower, widest)
+
+    patch.setattr(vacuum, "covers", covers)
+
+
+@history(without=_a_union_covers)
+def cover_by_union(patch: Patch) -> None:
+    """Compacted [0,1), [1,2) and [0,2): two vacuums at once each remove what the others cover."""
+    world = World("put")
+    writer = world.open()
+    for number in range(2):
+        writer.stream().append(event(str(number)))
+    _compact(world, 0, 1)
+    _compact(world, 1, 2)
+    world.backend().put(*_merged(world))
+    patch.setattr(vacuum, "_KEYS_A_DELETE", 1000)
+    one = world.open()
+
+    def another_first(call):
+        if call.method == "delete" and call.key.endswith(".zst"):
+            one.calm()
+            _vacuum(world)
+
+    one.plan(another_first)
+    one.stream().vacuum()
+    world.pass_time(DAY + HOUR)
+    _vacuum(world)
+
+    assert world.ids() == ["0", "1"]
+    assert world.names() == [f"{0:020d}-{2:020d}.jsonl.zst", "bounds.json"]
+
+
+def _merged(world: World) -> tuple[str, bytes]:
+    """What a compactor that saw only live segments makes of the first two."""
+    backend = world.backend()
+    builder = Builder(0)
+    for number in range(2):
+        builder.add(backend.get(FOLDER + seg.segment_name(number)).data, events=1)
+    return FOLDER + seg.compacted_name(0, 2), builder.finish()
+
+
+def _bounds_are_just_written(patch: Patch) -> None:
+    def written(root, key, data, **how):
+        root.backend.put(key, data)
+        return True
+
+    patch.setattr(bounds, "put_and_settle", written)
+
+
+@history(without=_bounds_are_just_written)
+def bounds_lowered(patch: Patch) -> None:
+    """A slow truncate has read the bounds; another moves the start further before it writes."""
+    world = World("put")
+    slow = world.open()
+    for number in range(6):
+        slow.stream().append(event(str(number)))
+
+    def meanwhile(call):
+        if call.method == "put" and call.key.endswith("bounds.json"):
+            slow.calm()
+            with world.open() as other:
+                other.stream().truncate(before=5)
+
+    slow.plan(meanwhile)
+    slow.stream().truncate(before=2)
+
+    assert world.ids() == ["5"]
+
+
+def _names_are_made_without_the_lock(patch: Patch) -> None:
+    """A writer that stands in front of a name appends to it as to any other."""
+    real = commit.PartitionWriter._commit_by_append
+
+    def at_once(self, group, appender):
+        decision = self._decide(group)
+        if self._reader.byte or not self._reader.key or not decision.lines:
+            real(self, group, appender)
+        else:
+            self._append(decision, appender)
+            self._settle(group, decision)
+
+    patch.setattr(commit.PartitionWriter, "_commit_by_append", at_once)
+
+
+@history(without=_names_are_made_without_the_lock)
+def name_that_came_and_went(patch: Patch) -> None:
+    """Where segments grow: W stands in front of the next name and sleeps; it is made, closed, compacted and removed."""
+    world = World("append")
+    sleeper, others = world.open(), world.open()
+    others.stream().append(event("0"))
+    others.stream().compact()  # closes the newest segment
+    assert sleeper.stream().append(event("0"), on_duplicate="skip").next_offset == 1
+    others.stream().append(event("1"))
+    _removed(world)
+    sleeper.clock.advance(2 * DAY)
+
+    done = sleeper.stream().append(event("late"))
+
+    assert done.offsets == (2,)
+    assert world.ids() == ["0", "1", "late"]
+
+
+def _only_compacted_segments_are_searched(patch: Patch) -> None:
+    patch.setattr(bounds.Bounds, "counts", lambda self, first: False)
+
+
+@history(without=_only_compacted_segments_are_searched)
+def own_commit_above_the_floor(patch: Patch) -> None:
+    """W read on by name, so its basis is below a floor that is raised then; its own commit is above, and counts."""
+    world = World("put")
+    writer, others = world.open(), world.open()
+    writer.stream().append(event("0"))
+    others.stream().append(event("1"))
+    real = writer.faulty.put
+    answers = iter([None])
+
+    def put_and_sleep(key, data, **how):
+        version = real(key, data, **how)
+        if key.endswith(f"{2:020d}.jsonl"):
+            next(answers)
+            others.stream().truncate(before=2)
+            writer.clock.advance(13 * HOUR)
+        return version
+
+    patch.setattr(writer.faulty, "put", put_and_sleep)
+    done = writer.stream().append(event("2"))
+
+    assert done.offsets == (2,)
+    assert world.ids() == ["2"]
 
 
 # -- segments that grow ------------------------------------------------------------------------------------------------
@@ -689,7 +1015,7 @@ def same_mtime_size_inode(patch: Patch) -> None:
 
 
 def _a_cursor_may_point_anywhere(patch: Patch) -> None:
-    patch.setattr(partition.PartitionReader, "_check_reaches", lambda self, wanted: None)
+    patch.setattr(partition.PartitionReader, "check_reaches", lambda self, wanted: None)
 
 
 @history(without=_a_cursor_may_point_anywhere)
@@ -891,6 +1217,52 @@ def test_crash_at_any_call_of_an_append_leaves_the_batch_whole_or_absent(mode, f
         assert ids in (["before"], ["before", "a", "b"])
         assert world.ids() == [*ids, "after"]
         assert world.problems() == ()
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_stray_is_deleted_late_or_twice_without_harm(times):
+    world = World("put")
+    late = world.open(lambda call: Hold() if call.method == "put" and call.key.endswith(".jsonl") else None)
+    with pytest.raises(errors.OutcomeUnknownError):
+        late.stream().append([event("stray 0"), event("stray 1")])
+    writer = world.open()
+    for number in range(3):
+        writer.stream().append(event(str(number)))
+    _removed(world)
+    assert late.faulty.release()[0] is None
+    assert f"{0:020d}.jsonl" in world.names()
+    slow = [world.open() for _ in range(times)]
+    for one in slow:
+        one.plan(lambda call: Hold() if call.method == "delete" and call.key.startswith(FOLDER) else None)
+        with pytest.raises(errors.OutcomeUnknownError):
+            one.stream().vacuum()
+    writer.stream().append(event("3"))
+    for one in slow:
+        one.calm()
+        one.faulty.release()
+
+    assert world.ids() == ["0", "1", "2", "3"]
+    assert world.problems() == ()
+    assert f"{0:020d}.jsonl" not in world.names()
+
+
+def test_stalled_compactor_whose_range_lies_inside_a_larger_one_changes_nothing():
+    world = World("put")
+    for number in range(4):
+        world.open().stream().append(event(str(number)))
+    late = world.open(lambda call: Hold() if call.method == "put" and call.key.endswith(".zst") else None)
+    reader = late.stream()._state.reader("0")
+    with pytest.raises(errors.OutcomeUnknownError):
+        compaction.merge(reader, reader.list_segments()[1:3], first=1, progress=lambda size: None)
+    _removed(world)
+    before = world.names()
+
+    assert late.faulty.release()[0] is None
+
+    assert world.ids() == ["0", "1", "2", "3"]
+    assert world.problems() == ()
+    assert _vacuum(world).segments_removed == 1
+    assert world.names() == before
 
 
 def test_event_is_frozen_so_that_what_was_appended_is_what_was_given():

@@ -7,20 +7,55 @@ from concurrent.futures import Executor, Future
 from typing import TYPE_CHECKING
 
 import bucketlog
-from bucketlog import errors
+from bucketlog import compaction, errors
 from bucketlog.backend import ABSENT, ANY, Capabilities, Condition, Content, Entry, Stat
 from bucketlog.testing.clocks import FakeClock
 from bucketlog.testing.faults import with_faults
-from bucketlog_backends.memory import open_memory
+from bucketlog_backends.memory import MemoryBackend, open_memory
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from datetime import datetime
 
     from bucketlog.backend import Backend
     from bucketlog.root import Root
     from bucketlog.testing.faults import FaultyBackend, Plan
 
+HOUR = 3600.0
+DAY = 24 * HOUR
+FOLDER = "streams/s/0/"  # of the partition that is played with
+
 _numbers = itertools.count()
+
+
+class ServerTimes:
+    """The clock of the storage itself, and when it stored what; a test moves it."""
+
+    def __init__(self) -> None:
+        self.clock = FakeClock()
+        self._stored: dict[str, datetime] = {}
+
+    def stored(self, key: str) -> None:
+        self._stored[key] = self.clock.now()
+
+    def told(self, key: str, stat: Stat) -> Stat:
+        return stat._replace(modified=self._stored.get(key, stat.modified))
+
+
+class Directory(MemoryBackend):
+    """The memory backend, with the time of a storage that has a clock of its own."""
+
+    def __init__(self, url: str, times: ServerTimes) -> None:
+        super().__init__(open_memory(url, {}, create=True)._root, url)
+        self._times = times
+
+    def head(self, key: str) -> Stat:
+        return self._times.told(key, super().head(key))
+
+    def put(self, key: str, data: bytes, *, if_version: Condition = ANY) -> str:
+        version = super().put(key, data, if_version=if_version)
+        self._times.stored(key)
+        return version
 
 
 class ObjectStore:
@@ -29,8 +64,8 @@ class ObjectStore:
     name = "simulated"
     capabilities = Capabilities()
 
-    def __init__(self, url: str) -> None:
-        self._inner = open_memory(url, {}, create=True)
+    def __init__(self, url: str, times: ServerTimes | None = None) -> None:
+        self._inner = Directory(url, times or ServerTimes())
         self.url = url
 
     def get(self, key: str, start: int = 0, end: int | None = None) -> Content:
@@ -60,11 +95,21 @@ class World:
         self.url = f"memory://world-{next(_numbers)}"
         self._seeds = itertools.count(1)
         self.clock = FakeClock()
+        self.times = ServerTimes()
         self.open().close()  # the store is made, and proven, before anything goes wrong
 
     def backend(self):
         """One more handle without faults."""
-        return ObjectStore(self.url) if self.mode == "put" else open_memory(self.url, {}, create=True)
+        return (ObjectStore if self.mode == "put" else Directory)(self.url, self.times)
+
+    def pass_time(self, seconds: float) -> None:
+        """Let time go by for the storage. Each process has a clock of its own."""
+        self.times.clock.advance(seconds)
+
+    def names(self, stream: str = "s") -> list[str]:
+        """List the names in the stream's partition `0`."""
+        folder = f"streams/{stream}/0/"
+        return [one.key.removeprefix(folder) for one in self.backend().list(folder)]
 
     def open(
         self,
@@ -81,6 +126,25 @@ class World:
         if plan is not None:
             faulty.plan = plan
         return Process(store, faulty, clock)
+
+    def compact(self, first: int, following: int) -> None:
+        """Compact what begins between two offsets, in one process more."""
+        with self.open() as compactor:
+            reader = compactor.stream()._state.reader("0")
+            inside = [one for one in reader.list_segments() if first <= one.first < following]
+            compaction.merge(reader, inside, first=first, progress=lambda size: None)
+
+    def vacuum(self, **how: object) -> bucketlog.VacuumReport:
+        with self.open() as process:
+            return process.stream().vacuum(**how)
+
+    def remove_compacted(self) -> None:
+        """Compact all, and let two vacuums remove the live segments, a day and a bit apart."""
+        with self.open() as process:
+            process.stream().compact()
+        self.vacuum()
+        self.pass_time(DAY + HOUR)
+        self.vacuum()
 
     def is_locked(self) -> bool:
         """Tell whether a handle is inside a lock."""
@@ -176,4 +240,4 @@ def event(event_id: str, **values: object) -> bucketlog.Event:
     return bucketlog.Event(**{"type": "e", "id": event_id, **values})
 
 
-__all__ = ["ABSENT", "ANY", "ObjectStore", "Process", "World", "event"]
+__all__ = ["ABSENT", "ANY", "DAY", "FOLDER", "HOUR", "ObjectStore", "Process", "World", "event"]

@@ -10,15 +10,19 @@ from typing import Any, assert_type
 import bucketlog
 from bucketlog import (
     ABSENT,
+    ArrowReader,
     Batch,
     Blob,
     Checkpoint,
     Commit,
+    Compaction,
     Cursor,
     Event,
     EventStore,
+    OffsetRange,
     Reader,
     Snapshot,
+    Split,
     Stream,
 )
 from bucketlog.errors import BucketlogError, DuplicateEventError, InvalidEventError, OffsetConflictError
@@ -90,6 +94,22 @@ def reading(stream: Stream) -> Iterator[tuple[str, Any]]:
             assert_type(event, Event)
 
 
+def analysing(stream: Stream) -> Cursor:
+    reader = stream.read_arrow({"0": 3}, types=["a"], limit=5)
+    assert_type(reader, ArrowReader)
+    assert_type(reader.cursor, Cursor)
+    cursor = Cursor()
+    splits = stream.splits(4, cursor, partitions=["0"])
+    assert_type(splits, list[Split])
+    for split in splits:
+        assert_type(split.ranges, tuple[OffsetRange, ...])
+        assert_type(split.read(tags=["t"], until=datetime.now(UTC)), Reader[Event])
+        assert_type(split.read_batches(), Reader[Batch])
+        assert_type(split.read_arrow(sources=["s"]), ArrowReader)
+        cursor = cursor.merge(split.cursor)
+    return cursor
+
+
 def partitioned(store: EventStore) -> None:
     def by_region(event: Event) -> str:
         return event.source or "nowhere"
@@ -127,6 +147,7 @@ def state(store: EventStore) -> None:
 def upkeep(stream: Stream) -> bool:
     report = stream.verify()
     assert_type(stream.stats().events, int)
+    assert_type(stream.compact(progress=lambda done, total: print(done / total)), list[Compaction])
     return report.ok
 
 
@@ -142,4 +163,5 @@ async def asynchronous() -> None:
         async for event in stream.read():
             assert_type(event, Event)
         assert_type(await stream.recent(3), list[Event])
+        assert_type(await stream.splits(3), list[Split])
         assert_type(await store.checkpoints.load("c"), Checkpoint | None)

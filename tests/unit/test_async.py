@@ -131,6 +131,25 @@ def test_every_way_to_read_agrees_with_the_sync_one(storage):
     run(main())
 
 
+def test_what_one_surface_compacts_the_other_reads(storage):
+    sync = storage.open().stream("orders")
+    sync.append([event(0), event(1)])
+
+    async def main():
+        async with open_async(storage) as store:
+            orders = store.stream("orders")
+            (planned,) = await orders.compact(dry_run=True)
+            (done,) = await orders.compact()
+            assert (planned.segments_before, planned.segments_after, done.events, done.segments_after) == (1, 0, 2, 1)
+            assert await collected(orders.read()) == ["e0", "e1"]
+            assert await orders.stats() == sync.stats()
+
+    run(main())
+
+    assert ids(sync.read()) == ["e0", "e1"]
+    assert sync.stats().compacted_segments == 1
+
+
 def test_documents_are_the_same_on_both_surfaces(storage):
     sync = storage.open()
 

@@ -7,7 +7,7 @@ import json
 import re
 import shlex
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -49,6 +49,10 @@ def event(number, **more):
 
 def ids(output):
     return [json.loads(line)["id"] for line in output.splitlines()]
+
+
+def table(output):
+    return [re.split(r" {2,}", line.strip()) for line in output.splitlines()]
 
 
 # -- append ------------------------------------------------------------------------------------------------------------
@@ -269,7 +273,7 @@ def test_stats_count_streams_and_the_partitions_of_one(run, store):
 
     totals = json.loads(run("stats", "store", "--json")[1])
     partitions = [json.loads(line) for line in run("stats", "store", "days", "--json")[1].splitlines()]
-    shown = run("stats", "store")[1].splitlines()
+    shown = run("stats", "store")[1]
 
     assert totals == {
         "stream": "days",
@@ -278,15 +282,34 @@ def test_stats_count_streams_and_the_partitions_of_one(run, store):
         "events": 3,
         "segments": 2,
         "bytes": size,
+        "compacted_segments": 0,
+        "compacted_bytes": 0,
     }
     assert [(one["partition"], one["start"], one["next_offset"]) for one in partitions] == [
         ("2026-02-05", 0, 2),
         ("2026-02-06", 0, 1),
     ]
-    assert [line.split() for line in shown] == [
-        ["stream", "partition", "by", "partitions", "events", "segments", "bytes"],
-        ["days", "day", "2", "3", "2", str(size)],
+    assert table(shown) == [
+        [title.replace("_", " ") for title in totals],
+        ["days", "day", "2", "3", "2", str(size), "0", "0"],
     ]
+
+
+def test_stats_tell_what_is_compacted_from_what_is_live(run, store):
+    days = store.stream("days", partition_by="day")
+    days.append([event(1), event(2)])
+    days.compact()
+    days.append([event(3), event(4, time=datetime(2026, 2, 6, tzinfo=UTC))])
+    stats = days.stats()
+
+    partitions = [json.loads(line) for line in run("stats", "store", "days", "--json")[1].splitlines()]
+    total = json.loads(run("stats", "store", "--json")[1])
+
+    assert [(one["segments"], one["compacted_segments"]) for one in partitions] == [(2, 1), (1, 0)]
+    assert 0 < partitions[0]["compacted_bytes"] < partitions[0]["bytes"]
+    assert partitions[1]["compacted_bytes"] == 0
+    assert (total["segments"], total["compacted_segments"]) == (3, 1) == (stats.segments, stats.compacted_segments)
+    assert total["compacted_bytes"] == partitions[0]["compacted_bytes"] == stats.compacted_bytes
 
 
 def test_verify_ends_with_0_for_a_sound_store_and_with_1_for_a_damaged_one(run, store, tmp_path):
@@ -306,7 +329,9 @@ def test_verify_ends_with_0_for_a_sound_store_and_with_1_for_a_damaged_one(run, 
     assert as_json["problems"][0]["partition"] == "0"
 
 
-@pytest.mark.parametrize("args", ["stats store nope", "verify store nope", "checkpoints store nope"])
+@pytest.mark.parametrize(
+    "args", ["stats store nope", "verify store nope", "compact store nope", "checkpoints store nope"]
+)
 def test_what_is_not_there_ends_with_1(run, store, args):
     code, out, err = run(*args.split())
 
@@ -360,6 +385,124 @@ def test_a_snapshot_that_is_not_there_ends_with_1(run, store, args):
 @pytest.mark.parametrize("args", ["--latest", "--at x", "state --at x --latest"])
 def test_showing_a_snapshot_needs_its_name_and_one_time(run, args):
     assert run("snapshots", "store", *args.split())[0] == 2
+
+
+# -- upkeep ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def uncompacted(store):
+    """Two streams, of three partitions and of one; and how much they hold."""
+    day = datetime(2026, 2, 5, tzinfo=UTC)
+    for number in range(3):
+        store.stream("days", partition_by="day").append(event(number, time=day + timedelta(days=number)))
+    store.stream("orders").append([event(number) for number in range(50)])
+    return {"days": store.stream("days").stats().bytes, "orders": store.stream("orders").stats().bytes}
+
+
+def test_compact_shows_what_became_of_each_partition_and_then_has_nothing_to_do(run, store, uncompacted):
+    code, out, err = run("compact", "store", "orders")
+    again = run("compact", "store", "orders")
+
+    stats = store.stream("orders").stats()
+    assert (code, err) == (0, "")
+    assert table(out) == [
+        ["partition", "events", "segments before", "segments after", "bytes before", "bytes after"],
+        ["0", "50", "1", "1", str(uncompacted["orders"]), str(stats.bytes)],
+    ]
+    assert (stats.compacted_segments, stats.segments) == (1, 1)
+    assert store.stream("days").stats().compacted_segments == 0
+    assert again == (0, "nothing to compact\n", "")
+
+
+def test_compact_of_all_streams_shows_a_line_for_each_with_something_to_do_and_their_total(run, store, uncompacted):
+    store.stream("done").append(event(1))
+    store.stream("done").compact()
+
+    code, out, _ = run("compact", "store")
+
+    assert code == 0
+    sizes = {name: store.stream(name).stats().bytes for name in uncompacted}
+    assert [line[0] for line in table(out)] == ["stream", "days", "orders", "total"]
+    assert [list(map(int, line[1:])) for line in table(out)[1:]] == [
+        [3, 3, 3, 3, uncompacted["days"], sizes["days"]],
+        [1, 50, 1, 1, uncompacted["orders"], sizes["orders"]],
+        [4, 53, 4, 4, sum(uncompacted.values()), sum(sizes.values())],
+    ]
+
+
+def test_compact_of_many_partitions_shows_only_those_with_something_to_do_and_their_total(run, store, uncompacted):
+    run("compact", "store")
+    days = store.stream("days")
+    days.append([event(9, id=f"new-{day}", time=datetime(2026, 2, day, tzinfo=UTC)) for day in (6, 7)])
+    added = days.stats().bytes - days.stats().compacted_bytes
+
+    _, out, _ = run("compact", "store", "days")
+
+    rows = table(out)
+    assert [line[:3] for line in rows[1:]] == [["2026-02-06", "1", "1"], ["2026-02-07", "1", "1"], ["total", "2", "2"]]
+    assert rows[-1][4] == str(added)
+
+
+def test_a_dry_run_of_compact_tells_what_would_be_merged_and_changes_nothing(run, store, uncompacted, tmp_path):
+    def files():
+        return {one: one.read_bytes() for one in (tmp_path / "store").rglob("*") if one.is_file()}
+
+    before = files()
+
+    shown = [table(run("compact", "store", *args, "--dry-run")[1]) for args in ((), ("orders",))]
+    told = run("compact", "store", "orders", "--dry-run", "--json")[1]
+
+    orders, days = str(uncompacted["orders"]), str(uncompacted["days"])
+    assert shown[0] == [
+        ["stream", "partitions", "segments before", "bytes before"],
+        ["days", "3", "3", days],
+        ["orders", "1", "1", orders],
+        ["total", "4", "4", str(sum(uncompacted.values()))],
+    ]
+    assert shown[1] == [["partition", "segments before", "bytes before"], ["0", "1", orders]]
+    assert json.loads(told) == {"stream": "orders", "partition": "0", "segments_before": 1, "bytes_before": int(orders)}
+    assert files() == before
+
+
+def test_compact_tells_programs_of_every_partition(run, store, uncompacted):
+    store.stream("days").append(event(9, id="late", time=datetime(2026, 2, 6, tzinfo=UTC)))
+    run("compact", "store", "orders")
+
+    code, out, _ = run("compact", "store", "--json")
+
+    told = [json.loads(line) for line in out.splitlines()]
+    assert code == 0
+    assert [(one["stream"], one["partition"], one["events"], one["segments_before"]) for one in told] == [
+        ("days", "2026-02-05", 1, 1),
+        ("days", "2026-02-06", 2, 1),
+        ("days", "2026-02-07", 1, 1),
+        ("orders", "0", 0, 0),
+    ]
+    assert sum(one["bytes_after"] for one in told[:3]) == store.stream("days").stats().bytes
+    assert told[3] == dict.fromkeys(told[3], 0) | {"stream": "orders", "partition": "0"}
+
+
+def test_compact_of_a_damaged_stream_ends_with_3_and_shows_what_was_done_before(run, store, uncompacted, tmp_path):
+    segment = next((tmp_path / "store" / "streams" / "orders" / "0").glob("*.jsonl"))
+    segment.write_bytes(segment.read_bytes().replace(b'"e30"', b'"eXX"'))
+
+    code, out, err = run("compact", "store")
+    second = run("compact", "store")
+
+    assert code == second[0] == 3
+    assert [line[0] for line in table(out)] == ["stream", "days"]
+    assert "is damaged at byte" in err
+    assert second[1] == ""  # not that there is nothing to do
+    assert store.stream("days").stats().compacted_segments == 3
+
+
+def test_compact_never_makes_a_store(run):
+    code, _, err = run("compact", "store")
+
+    assert code == 3
+    assert err.startswith("bucketlog: open ")
+    assert not Path("store").exists()
 
 
 # -- import ------------------------------------------------------------------------------------------------------------

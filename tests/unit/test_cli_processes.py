@@ -217,6 +217,21 @@ def test_import_shows_its_progress_on_a_terminal_and_the_result_on_standard_outp
     assert "line 2001: not JSON" in " ".join(shown.split())
 
 
+def test_compact_shows_its_progress_on_a_terminal_and_the_result_on_standard_output(store):
+    store.stream("others").append(events(3))
+
+    code, out, shown = on_a_terminal(["compact", store.url], "stderr")
+
+    assert code == 0
+    assert [line.split()[:3] for line in out.splitlines()[1:]] == [
+        ["orders", "1", "20000"],
+        ["others", "1", "3"],
+        ["total", "2", "20003"],
+    ]
+    assert f"compact {store.url}"[:20] in shown
+    assert re.search(r"MB\b.*\d:\d\d:\d\d", shown, re.DOTALL)
+
+
 def test_read_shows_colours_on_a_terminal_and_none_where_they_are_not_wanted(store, monkeypatch):
     monkeypatch.delenv("NO_COLOR", raising=False)
     coloured = on_a_terminal(["read", store.url, "orders", "-n", "1"], "stdout")[2]

@@ -20,7 +20,7 @@ SOURCES = {"bucketlog": REPOSITORY / "src", "bucketlog_backends": REPOSITORY / "
 # Over the public surface alone. The conformance suites look inside.
 APPLICATIONS = ("cli", "signals", "registry", "workflow", "mesh")
 CLIENT_LIBRARIES = {"obstore", "boto3", "botocore", "aiobotocore", "aiohttp", "fsspec", "s3fs", "numpy", "pandas"}
-EXTRAS = {"typer", "rich", "sqlalchemy", "pytest", "hypothesis", "moto", "zstandard", "RNS"}
+EXTRAS = {"typer", "rich", "sqlalchemy", "pyarrow", "pytest", "hypothesis", "moto", "zstandard", "RNS"}
 
 
 class Import(NamedTuple):

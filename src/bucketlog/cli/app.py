@@ -12,6 +12,7 @@ import bucketlog
 from bucketlog.cli import (
     append,
     checkpoints,
+    compact,
     conformance,
     doctor,
     import_,
@@ -21,6 +22,8 @@ from bucketlog.cli import (
     stats,
     streams,
     tail,
+    truncate,
+    vacuum,
     verify,
 )
 from bucketlog.cli.output import print_text
@@ -45,6 +48,9 @@ COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "streams": (streams.streams, streams.EXAMPLE),
     "stats": (stats.stats, stats.EXAMPLE),
     "verify": (verify.verify, verify.EXAMPLE),
+    "compact": (compact.compact, compact.EXAMPLE),
+    "vacuum": (vacuum.vacuum, vacuum.EXAMPLE),
+    "truncate": (truncate.truncate, truncate.EXAMPLE),
     "checkpoints": (checkpoints.checkpoints, checkpoints.EXAMPLE),
     "snapshots": (snapshots.snapshots, snapshots.EXAMPLE),
     "doctor": (doctor.doctor, doctor.EXAMPLE),

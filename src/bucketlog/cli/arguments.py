@@ -112,6 +112,11 @@ def open_to_write(url: str, options: list[str] | None, *, single_writer: bool) -
     return bucketlog.open(url, single_writer=single_writer, storage_options=storage_options_of(options))
 
 
+def open_to_maintain(url: str, options: list[str] | None, *, single_writer: bool) -> EventStore:
+    """Open a store that is there, to see to its upkeep."""
+    return bucketlog.open(url, create=False, single_writer=single_writer, storage_options=storage_options_of(options))
+
+
 def storage_options_of(pairs: list[str] | None) -> dict[str, object]:
     """Return the options of `-o KEY=VALUE` as `bucketlog.open` takes them."""
     options: dict[str, object] = {}

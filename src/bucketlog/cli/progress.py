@@ -1,11 +1,11 @@
-"""Progress through a file, by bytes, on stderr when that is a terminal."""
+"""Progress by bytes, through a file or through what is stored, on stderr when that is a terminal."""
 
 from __future__ import annotations
 
 import os
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
 
 from bucketlog.cli.output import say
@@ -22,19 +22,8 @@ class Progress:
         self._task: Any = None
 
     def __enter__(self) -> Progress:
-        if sys.stderr.isatty():
-            from rich import progress  # takes longer to import than the rest of the command
-            from rich.console import Console
-
-            self._bar = progress.Progress(
-                progress.TextColumn("{task.description}", markup=False),
-                progress.BarColumn(),
-                progress.DownloadColumn(),
-                progress.TextColumn("{task.fields[events]:,} events"),
-                progress.TimeRemainingColumn(),
-                console=Console(stderr=True),
-                transient=True,
-            )
+        self._bar = _bar("{task.fields[events]:,} events")
+        if self._bar is not None:
             self._task = self._bar.add_task(self._title, total=_size(self._file), events=0)
             self._bar.start()
         return self
@@ -71,6 +60,65 @@ class Progress:
         """Take the bar away. Calling it again does nothing."""
         if self._bar is not None:
             self._bar.stop()
+
+
+class ByteProgress:
+    """A context manager around work of one or more parts, each of which tells how many bytes of it are done."""
+
+    def __init__(self, title: str) -> None:
+        self._title = title
+        self._done = self._total = 0
+        self._bar: Any = None
+        self._task: Any = None
+
+    def __enter__(self) -> ByteProgress:
+        self._bar = _bar()
+        if self._bar is not None:
+            self._task = self._bar.add_task(self._title, total=None)
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether anybody looks."""
+        return self._bar is not None
+
+    def expect(self, total: int) -> None:
+        """Say how many bytes all parts have together, as far as is known."""
+        self._total = total
+
+    def part(self) -> Callable[[int, int], None]:
+        """Return what a part that begins now is to tell how many of its bytes are done, and of how many."""
+        before = self._done
+
+        def show(done: int, total: int) -> None:
+            self._done = before + done
+            if self._bar is not None:
+                self._bar.update(self._task, completed=self._done, total=max(self._total, before + total))
+
+        return show
+
+
+def _bar(*columns: str) -> Any:  # noqa: ANN401  (rich is loaded when somebody looks)
+    """Return a bar that was not started, or None where nobody looks."""
+    if not sys.stderr.isatty():
+        return None
+    from rich import progress  # takes longer to import than the rest of the command
+    from rich.console import Console
+
+    return progress.Progress(
+        progress.TextColumn("{task.description}", markup=False),
+        progress.BarColumn(),
+        progress.DownloadColumn(),
+        *(progress.TextColumn(one) for one in columns),
+        progress.TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )
 
 
 def _size(file: BinaryIO) -> int | None:

@@ -12,11 +12,14 @@ EXAMPLE = """\
 bucketlog stats ./events
 bucketlog stats ./events orders --json | jq .events"""
 
+_COUNTS = ("segments", "bytes", "compacted_segments", "compacted_bytes")
+
 
 def stats(url: Url, stream: SomeStream = None, as_json: AsJson = False, option: StorageOptions = None) -> None:
     """Count events, segments and bytes.
 
-    A line for each stream, or for each partition of one. Exit code 1 when there is no stream of this name.
+    A line for each stream, or for each partition of one; of the segments and bytes, how many are compacted. Exit code 1
+    when there is no stream of this name.
     """
     with open_to_read(url, option) as store:
         if stream is None:
@@ -27,8 +30,7 @@ def stats(url: Url, stream: SomeStream = None, as_json: AsJson = False, option: 
                     "partition_by": one.partition_by,
                     "partitions": len(one.partitions),
                     "events": one.events,
-                    "segments": one.segments,
-                    "bytes": one.bytes,
+                    **_stored(one),
                 }
                 for one in found
             ]
@@ -40,8 +42,7 @@ def stats(url: Url, stream: SomeStream = None, as_json: AsJson = False, option: 
                     "start": one.start,
                     "next_offset": one.next_offset,
                     "events": one.events,
-                    "segments": one.segments,
-                    "bytes": one.bytes,
+                    **_stored(one),
                 }
                 for one in store.stream(stream).stats().partitions
             ]
@@ -53,3 +54,7 @@ def stats(url: Url, stream: SomeStream = None, as_json: AsJson = False, option: 
             print_json(row)
     elif rows:
         print_table([title.replace("_", " ") for title in rows[0]], [list(row.values()) for row in rows])
+
+
+def _stored(stats: object) -> dict[str, int]:
+    return {count: getattr(stats, count) for count in _COUNTS}

@@ -1,0 +1,350 @@
+"""Writers, tails and listings that slept where a commit is one put: what they know has become untrue meanwhile.
+
+Each is the shortest way to break a protocol without one of its rules, found by going through all of them.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING
+
+import pytest
+from histories import Histories, History, Patch, named
+from world import DAY, FOLDER, HOUR, World, event
+
+from bucketlog import bounds, commit, errors, partition
+from bucketlog import segments as seg
+from bucketlog.testing.faults import Hold
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from world import Process
+
+HISTORIES = Histories()
+history = HISTORIES.history
+
+
+@pytest.mark.parametrize("one", HISTORIES, ids=named)
+def test_history_breaks_nothing(one: History, monkeypatch: Patch):
+    one.play(monkeypatch)
+
+
+@pytest.mark.parametrize("one", HISTORIES, ids=named)
+def test_history_is_noticed_when_its_rule_is_taken_out(one: History, monkeypatch: Patch):
+    assert one.is_noticed(monkeypatch)
+
+
+def _append(world: World, *ids: str) -> None:
+    """Commit some events one by one, each in another process."""
+    for one in ids:
+        world.open().stream().append(event(one))
+
+
+def _on_its_way(world: World, *ids: str) -> Process:
+    """Send one commit that has yet to arrive at the next name."""
+    late = world.open(lambda call: Hold() if call.method == "put" and call.key.endswith(".jsonl") else None)
+    with pytest.raises(errors.OutcomeUnknownError):
+        late.stream().append([event(one) for one in ids])
+    return late
+
+
+def _sleep(process: Process, world: World, late: Process | None = None) -> None:
+    """Sleep while all is compacted and its names removed, and what is on its way lands under one of them."""
+    world.remove_compacted()
+    if late is not None:
+        assert late.faulty.release()[0] is None
+    process.clock.advance(2 * DAY)
+
+
+def _before(process: Process, method: str, key: str, do: Callable[[], None], *, nth: int = 1) -> None:
+    """Do something when the nth such call of a process is about to be sent."""
+    calls = itertools.count(1)
+
+    def plan(call):
+        if call.method == method and call.key.endswith(key) and next(calls) == nth:
+            process.calm()
+            do()
+
+    process.plan(plan)
+
+
+def _after_put(patch: Patch, process: Process, name: str, do: Callable[[], None]) -> None:
+    """Do something when a put of a process was applied, and its answer is on its way."""
+    real = process.faulty.put
+
+    def put(key, data, **how):
+        version = real(key, data, **how)
+        if key.endswith(name):
+            patch.setattr(process.faulty, "put", real)
+            do()
+        return version
+
+    patch.setattr(process.faulty, "put", put)
+
+
+# -- writers -----------------------------------------------------------------------------------------------------------
+
+
+def _the_head_is_dated_when_it_is_noted(patch: Patch) -> None:
+    real = commit.PartitionWriter._commit_by_put
+
+    def dated(self, group):
+        real(self, group)
+        self._basis = (self._reader.offset, partition.Age(self.root))
+
+    patch.setattr(commit.PartitionWriter, "_commit_by_put", dated)
+
+
+def _compacted_commits_tell_the_head(patch: Patch) -> None:
+    real = commit.PartitionWriter._standing
+
+    def standing(self, *args, **how):
+        found = real(self, *args, **how)
+        return "counts" if found == "compacted" else found
+
+    patch.setattr(commit.PartitionWriter, "_standing", standing)
+    _the_head_is_dated_when_it_is_noted(patch)
+
+
+@history(without=_compacted_commits_tell_the_head)
+def next_name_behind_a_compacted_commit(patch: Patch) -> None:
+    """W's put of 1 lands, it sleeps, 1 and 2 are compacted and removed; 1 is acknowledged, and W appends again."""
+    world = World("put")
+    writer = world.open()
+    writer.stream().append(event("0"))
+
+    def asleep():
+        _append(world, "2")
+        _sleep(writer, world)
+
+    _after_put(patch, writer, seg.segment_name(1), asleep)
+
+    assert writer.stream().append(event("1")).offsets == (1,)
+    assert writer.stream().append(event("3")).offsets == (3,)
+    assert world.ids() == ["0", "1", "2", "3"]
+
+
+@history(without=_the_head_is_dated_when_it_is_noted)
+def sleep_before_the_head_is_noted(patch: Patch) -> None:
+    """W's put of 1 is answered at once, and found to count; W sleeps before it notes that; 2 comes and goes."""
+    world = World("put")
+    writer = world.open()
+    writer.stream().append(event("0"))
+    real = commit.PartitionWriter._standing
+
+    def then_asleep(self, *args, **how):
+        found = real(self, *args, **how)
+        patch.setattr(commit.PartitionWriter, "_standing", real)
+        _append(world, "2")
+        _sleep(writer, world)
+        return found
+
+    patch.setattr(commit.PartitionWriter, "_standing", then_asleep)
+
+    assert writer.stream().append(event("1")).offsets == (1,)
+    assert writer.stream().append(event("3")).offsets == (3,)
+    assert world.ids() == ["0", "1", "2", "3"]
+
+
+def _only_compacted_segments_are_searched(patch: Patch) -> None:
+    patch.setattr(bounds.Bounds, "counts", lambda self, first: False)
+
+
+@history(without=_only_compacted_segments_are_searched)
+def own_commit_behind_what_was_compacted(patch: Patch) -> None:
+    """W lost 1, its put of 2 lands, it sleeps; [0,2) is compacted: what W last knew is below the floor, 2 is not."""
+    world = World("put")
+    writer = world.open()
+    writer.stream().append(event("0"))
+    _append(world, "1")
+
+    def asleep():
+        world.compact(0, 2)
+        world.vacuum()
+        writer.clock.advance(13 * HOUR)
+
+    _after_put(patch, writer, seg.segment_name(2), asleep)
+    done = writer.stream().append(event("2"))
+
+    assert (done.offsets, done.duplicates) == ((2,), ())
+    assert world.ids() == ["0", "1", "2"]
+
+
+def _a_name_of_another_is_lost(patch: Patch) -> None:
+    real = commit.PartitionWriter._standing
+
+    def standing(self, offset, write_id, *, won):
+        return real(self, offset, write_id, won=won) if won else "lost"
+
+    patch.setattr(commit.PartitionWriter, "_standing", standing)
+
+
+@history(without=_a_name_of_another_is_lost)
+def own_commit_whose_name_another_has(patch: Patch) -> None:
+    """W's put of 1 lands, the answer is lost, W sleeps; 1 is compacted and removed, a late put takes it; W reads it."""
+    world = World("put")
+    writer = world.open()
+    writer.stream().append(event("0"))
+    late = _on_its_way(world, "late")
+
+    def asleep():
+        _append(world, "2")
+        _sleep(writer, world, late)
+        raise errors.OutcomeUnknownError("the answer is lost")
+
+    _after_put(patch, writer, seg.segment_name(1), asleep)
+    done = writer.stream().append(event("1"))
+
+    assert (done.offsets, done.duplicates) == ((1,), ())
+    assert world.ids() == ["0", "1", "2"]
+
+
+# -- what is read by name ----------------------------------------------------------------------------------------------
+
+
+def _age_is_asked_when_reading_begins(patch: Patch) -> None:
+    """And not of each segment that was read."""
+    real = partition.PartitionReader._live
+
+    def live(self, **how):
+        grace_seconds, self._grace_seconds = self._grace_seconds, float("inf")
+        try:
+            yield from real(self, **how)
+        finally:
+            self._grace_seconds = grace_seconds
+
+    patch.setattr(partition.PartitionReader, "_live", live)
+
+
+@history(without=_age_is_asked_when_reading_begins)
+def tail_asleep_at_a_request(patch: Patch) -> None:
+    """A tail asks for 1 and sleeps; 1 and 2 are compacted and removed, and a late put of 1 is what it gets."""
+    world = World("put")
+    _append(world, "0")
+    late = _on_its_way(world, "late 0", "late 1", "late 2")
+    follower = world.open()
+    tail = follower.stream().tail()
+    got = [one.id for one in tail.poll()]
+    _append(world, "1", "2")
+
+    _before(follower, "get", seg.segment_name(1), lambda: _sleep(follower, world, late))
+    got += [one.id for _ in range(4) for one in tail.poll()]
+
+    assert got == ["0", "1", "2"]
+
+
+@history(without=_age_is_asked_when_reading_begins)
+def tail_that_waits_for_its_consumer(patch: Patch) -> None:
+    """A tail hands out 1 and goes on when its consumer asks, days later; a late put of 2 has taken that name again."""
+    world = World("put")
+    _append(world, "0")
+    follower = world.open()
+    tail = follower.stream().tail()
+    got = [one.id for _ in range(2) for one in tail.poll()]
+    _append(world, "1")
+    late = _on_its_way(world, "late 0", "late 1", "late 2")
+    got += [one.id for one in tail.poll()]
+    _append(world, "2", "3")
+
+    _sleep(follower, world, late)
+    got += [one.id for _ in range(4) for one in tail.poll()]
+
+    assert got == ["0", "1", "2", "3"]
+
+
+def _asleep_after_a_lost_race() -> tuple[World, Process]:
+    """Return a process that will lose 1, and sleep before it reads what won, under a name that is a stray's then."""
+    world = World("put")
+    writer = world.open()
+    writer.stream().append(event("0"))
+    late = _on_its_way(world, "late 0", "late 1", "late 2")
+    _append(world, "1")
+    # The first time it reads 1 it only looks whose it is.
+    _before(writer, "get", seg.segment_name(1), lambda: _sleep(writer, world, late), nth=2)
+    return world, writer
+
+
+@history(without=_age_is_asked_when_reading_begins)
+def hole_behind_a_stray(patch: Patch) -> None:
+    """W loses 1 and sleeps before it reads it; a longer stray is there then, and W goes on behind that."""
+    world, writer = _asleep_after_a_lost_race()
+
+    assert writer.stream().append(event("2")).offsets == (2,)
+    _append(world, "3", "4")
+    assert world.ids() == ["0", "1", "2", "3", "4"]
+    assert world.problems() == ()
+
+
+@history(without=_age_is_asked_when_reading_begins)
+def id_learned_from_a_stray(patch: Patch) -> None:
+    """W loses 1 and sleeps before it reads it; a stray is there then, and holds the id that W is to skip if stored."""
+    world, writer = _asleep_after_a_lost_race()
+
+    done = writer.stream().append(event("late 0"), on_duplicate="skip")
+
+    assert (done.offsets, done.duplicates) == ((2,), ())
+    assert world.ids() == ["0", "1", "late 0"]
+
+
+# -- listings ----------------------------------------------------------------------------------------------------------
+
+
+def _listings_are_believed(patch: Patch) -> None:
+    """However long they took, and whether or not they lead to the floor."""
+    patch.setattr(partition.PartitionReader, "is_stale", lambda self: self.age is None)
+    patch.setattr(partition.PartitionReader, "_is_whole", lambda self, listed: True)
+
+
+@history(without=_listings_are_believed)
+def bounds_older_than_the_listing(patch: Patch) -> None:
+    """W reads the bounds and sleeps; all is truncated and removed; W lists nothing, as if the log were yet to begin."""
+    world = World("put")
+    _append(world, "0", "1", "2")
+    world.remove_compacted()
+    writer = world.open()
+
+    def asleep():
+        world.open().stream().truncate(before=3)
+        _sleep(writer, world)
+        assert world.names() == ["bounds.json"]
+
+    _before(writer, "list", FOLDER, asleep)
+
+    assert writer.stream().append(event("3")).offsets == (3,)
+    assert world.ids() == ["3"]
+
+
+def _torn_listings_are_believed(patch: Patch) -> None:
+    patch.setattr(partition.PartitionReader, "_is_whole", lambda self, listed: True)
+
+
+@history(without=_torn_listings_are_believed)
+def merged_between_two_pages(patch: Patch) -> None:
+    """W lists [0,1) and [1,2), whose indexes it has; they and [2,3) become [0,3), listed before, and go; W lists on."""
+    world = World("put")
+    _append(world, "0", "1", "2")
+    for number in range(3):
+        world.compact(number, number + 1)
+    world.remove_compacted()
+    writer = world.open()
+    assert [one.id for one in writer.stream().read()] == ["0", "1", "2"]
+    real = writer.faulty.list
+
+    def in_pages(prefix, **how):
+        if prefix != FOLDER:
+            yield from real(prefix, **how)
+            return
+        patch.setattr(writer.faulty, "list", real)
+        page = list(itertools.islice(real(prefix, **how), 2))
+        yield from page
+        assert [one.key for one in page] == [FOLDER + seg.compacted_name(first, first + 1) for first in range(2)]
+        world.compact(0, 3)
+        world.vacuum()
+        assert world.names() == [seg.compacted_name(0, 3), "bounds.json"]
+        yield from real(prefix, start_after=page[-1].key)
+
+    patch.setattr(writer.faulty, "list", in_pages)
+
+    assert writer.stream().append(event("3")).offsets == (3,)
+    assert world.ids() == ["0", "1", "2", "3"]

@@ -1,0 +1,129 @@
+"""Finding where a partition ends takes tens of requests, however many segments it has."""
+
+import bisect
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bucketlog import listing
+from bucketlog.backend import Entry
+from bucketlog.listing import live_before, newest_live, segments_after, skim
+from bucketlog.segments import chain, compacted_name, segment_name
+
+FOLDER = "streams/s/0/"
+
+
+class Names:
+    """A listing of names that counts requests of a thousand each."""
+
+    def __init__(self, names):
+        self.names = sorted(FOLDER + name for name in names)
+        self.requests = 0
+
+    def list(self, prefix, *, start_after="", delimiter=False):
+        assert prefix == FOLDER
+        place = bisect.bisect_right(self.names, start_after)
+        while True:
+            self.requests += 1
+            page = self.names[place : place + 1000]
+            yield from (Entry(key, 100) for key in page)
+            place += 1000
+            if len(page) < 1000:
+                return
+
+
+def live(firsts, *more):
+    return Names([*map(segment_name, firsts), "bounds.json", *more])
+
+
+@pytest.mark.parametrize("events", [1, 7, 1000])
+def test_newest_of_a_million_segments_is_found_in_forty_requests(events):
+    names = live(range(0, 1_000_000 * events, events))
+
+    found = newest_live(names, FOLDER, 0)
+
+    assert found.first == 999_999 * events
+    assert names.requests <= 40
+
+
+@given(
+    st.lists(st.sampled_from([1, 2, 900, 5_000, 10**6]), max_size=60),
+    st.sampled_from([1, 3, 1500]),
+    st.integers(0, 5000),
+)
+@settings(max_examples=200, deadline=None)
+def test_newest_segment_is_the_last_one_that_is_not_below_the_floor(steps, repeat, floor):
+    firsts, here = [], 0
+    for step in steps:
+        for _ in range(repeat):
+            firsts.append(here)
+            here += step
+    expected = max((one for one in firsts if one >= floor), default=None)
+
+    found = newest_live(live(firsts), FOLDER, floor)
+
+    assert (found and found.first) == expected
+
+
+@given(st.lists(st.sampled_from([1, 3, 5_000, 10**6]), max_size=50), st.integers(0, 10**7), st.integers(0, 10_000))
+@settings(max_examples=200, deadline=None)
+def test_an_offset_is_found_in_the_segment_before_it(steps, offset, floor):
+    firsts = [sum(steps[:count]) for count in range(len(steps) + 1)]
+    floor = min((one for one in firsts if one >= floor), default=firsts[-1])
+    expected = max((one for one in firsts if floor <= one <= offset), default=floor)
+
+    names = live(firsts)
+    begin = live_before(names, FOLDER, max(offset, floor), floor)
+
+    assert begin <= max(offset, floor)
+    assert begin in firsts
+    assert sum(begin <= one <= offset for one in firsts) <= 1000
+    assert expected >= begin
+    assert names.requests <= 10
+
+
+def test_what_a_compacted_segment_takes_the_place_of_is_passed_over():
+    names = live(range(100_000), compacted_name(0, 99_990))
+
+    found = list(skim(names, FOLDER, 0))
+
+    assert [one.first for one in found if one.next is None][-10:] == [*range(99_990, 100_000)]
+    assert names.requests <= 3
+
+
+def test_segments_from_an_offset_on_leave_out_those_before_it():
+    names = Names([segment_name(0), segment_name(5), compacted_name(5, 9), compacted_name(4, 9), segment_name(9)])
+
+    assert [(one.first, one.next) for one in segments_after(names, FOLDER, 5)] == [(5, 9), (5, None), (9, None)]
+
+
+@given(
+    st.lists(st.integers(1, 3), min_size=1, max_size=14),
+    st.lists(st.tuples(st.integers(0, 13), st.integers(1, 14)), max_size=8),
+    st.integers(1, 6),
+)
+@settings(max_examples=300, deadline=None)
+def test_any_compacted_segments_between_change_nothing(sizes, runs, page_entries):
+    """Whatever was compacted, overlapping or not, and wherever the pages of a listing end."""
+    firsts = [sum(sizes[:count]) for count in range(len(sizes) + 1)]
+    end = firsts.pop()
+    compacted = {
+        compacted_name(firsts[begin], [*firsts, end][min(begin + count, len(firsts))])
+        for begin, count in runs
+        if begin < len(firsts)
+    }
+    names = live(firsts, *compacted)
+    everything = list(segments_after(names, FOLDER, 0))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(listing, "PAGE_ENTRIES", page_entries)
+        assert newest_live(names, FOLDER, 0).first == firsts[-1]
+        skimmed = chain(list(skim(names, FOLDER, 0)), start=0, floor=0)
+        for offset in range(end):
+            begin = live_before(names, FOLDER, offset, 0)
+            assert begin in firsts
+            assert begin <= offset
+    whole = chain(everything, start=0, floor=0)
+    assert (skimmed[-1].next or end) == (whole[-1].next or end) == end
+    assert all(one in everything for one in skimmed)
