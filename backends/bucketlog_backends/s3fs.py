@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeVar
+from weakref import WeakKeyDictionary
 
 from bucketlog.backend import ABSENT, ANY, Backend, Capabilities, Condition, Content, Entry, Stat, Version
 from bucketlog.errors import AccessDeniedError, BucketlogError, CapabilityError
@@ -194,8 +195,7 @@ class S3fsBackend:
                 raise answer_error(doing, 403 if code == "AccessDenied" else 500, code)
 
     def close(self) -> None:
-        """Let the connections for puts go; the filesystem is shared by all that use it."""
-        self._once = None
+        """Do nothing: filesystems are shared by all that use them."""
 
     # -- steps ---------------------------------------------------------------------------------------------------------
 
@@ -215,15 +215,7 @@ class S3fsBackend:
 
     def _without_retries(self) -> Any:  # noqa: ANN401  (s3fs has no types)
         if self._once is None:
-            options = dict(self._fs.storage_options)
-            options["config_kwargs"] = {
-                **(options.get("config_kwargs") or {}),
-                "read_timeout": _BODY_SECONDS,  # each call has a limit that fits its size
-                "retries": {"mode": "standard", "total_max_attempts": 1},
-            }
-            once = type(self._fs)(*self._fs.storage_args, **options, skip_instance_cache=True)
-            once.retries = 1  # s3fs's own, which is the number of attempts
-            self._once = once
+            self._once = _without_retries(self._fs)
         return self._once
 
     def _read(self, body: Any) -> bytes:  # noqa: ANN401  (aiobotocore's stream)
@@ -269,6 +261,25 @@ class S3fsBackend:
             if isinstance(err, BucketlogError):
                 raise
             raise _translated(err, doing, writing=writing, conditional=conditional) from err
+
+
+# Making a filesystem takes 100 ms of computing: all handles on one share the other.
+_once_of: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
+
+
+def _without_retries(fs: Any) -> Any:  # noqa: ANN401  (s3fs has no types)
+    """Return the same filesystem with all retries off."""
+    if (found := _once_of.get(fs)) is not None:
+        return found
+    options = dict(fs.storage_options)
+    options["config_kwargs"] = {
+        **(options.get("config_kwargs") or {}),
+        "read_timeout": _BODY_SECONDS,  # each call has a limit that fits its size
+        "retries": {"mode": "standard", "total_max_attempts": 1},
+    }
+    once = type(fs)(*fs.storage_args, **options, skip_instance_cache=True)
+    once.retries = 1  # s3fs's own, which is the number of attempts
+    return _once_of.setdefault(fs, once)
 
 
 def _at_most_twice(ask: Callable[[], T]) -> T:

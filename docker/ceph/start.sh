@@ -60,7 +60,8 @@ start ceph-osd -i 0
 
 radosgw-admin user create --uid bucketlog --display-name bucketlog \
     --access-key "$S3_ACCESS_KEY_ID" --secret-key "$S3_SECRET_ACCESS_KEY" >/dev/null
-start radosgw -n client.rgw.a --rgw-frontends "beast endpoint=$CEPH_RGW_ENDPOINT"
+# Without tcp_nodelay all but puts wait 40 ms for the acknowledgement of their answer's first part.
+start radosgw -n client.rgw.a --rgw-frontends "beast endpoint=$CEPH_RGW_ENDPOINT tcp_nodelay=1"
 
 wait -n "${daemons[@]}" # until one of them ends by itself
 echo "a daemon of Ceph ended; its log is in $data" >&2

@@ -158,8 +158,12 @@ def compact_partition(
         listed.pop()  # somebody has begun it since
     merged: dict[str, Segment] = {}
     made: dict[str, Segment] = {}
+    seen: set[str] = set()
     while runs := plan(listed):
         chosen = {one.key: one for run in runs for one in run}
+        if not seen.isdisjoint(chosen):
+            break  # merging them again would lead no farther
+        seen.update(chosen)
         merged.update((key, one) for key, one in chosen.items() if key not in made)
         found(sum(one.size for one in chosen.values()))
         if dry_run:
@@ -171,8 +175,6 @@ def compact_partition(
             written += merge(state.reader(partition), run, first=max(run[0].first, behind), progress=progress)
         made = {key: one for key, one in made.items() if key not in chosen}
         made.update((one.key, one) for one in written)
-        if all(one.key in chosen for one in written):
-            break
         # They are larger than was foreseen, or smaller. What was appended meanwhile waits for the next time.
         listed = list(takewhile(lambda one: one.next is not None, reader.list_segments()))
     if made:

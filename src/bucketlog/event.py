@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import math
 import re
+import sys
 from collections import deque
 from datetime import UTC, datetime
 from itertools import repeat
@@ -138,10 +139,13 @@ def _rebuild(*values: Any) -> Event:  # noqa: ANN401
 # -- lines: what is written --------------------------------------------------------------------------------------------
 
 # JSON, unrolled: msgspec has no recursive types, and what nests deeper is checked in Python.
-_Json1: TypeAlias = Scalar | list[Scalar] | dict[str, Scalar]
-_Json2: TypeAlias = Scalar | list[_Json1] | dict[str, _Json1]
-_Json3: TypeAlias = Scalar | list[_Json2] | dict[str, _Json2]
-_Json4: TypeAlias = Scalar | list[_Json3] | dict[str, _Json3]
+# Bounds that every number keeps refuse NaN and infinities, which would be written as null.
+_Finite: TypeAlias = Annotated[float, msgspec.Meta(ge=-sys.float_info.max, le=sys.float_info.max)]
+_Scalar: TypeAlias = str | int | _Finite | bool | None
+_Json1: TypeAlias = _Scalar | list[_Scalar] | dict[str, _Scalar]
+_Json2: TypeAlias = _Scalar | list[_Json1] | dict[str, _Json1]
+_Json3: TypeAlias = _Scalar | list[_Json2] | dict[str, _Json2]
+_Json4: TypeAlias = _Scalar | list[_Json3] | dict[str, _Json3]
 
 _Text = Annotated[str, msgspec.Meta(min_length=1)]
 
@@ -156,7 +160,7 @@ class Line(msgspec.Struct, kw_only=True, gc=False, omit_defaults=True):
     subject: str | None = None
     tags: tuple[str, ...] = ()
     data: _Json4 = None
-    meta: dict[str, Scalar] = {}
+    meta: dict[str, _Scalar] = {}
 
 
 def _plain(value: object) -> object:
@@ -203,7 +207,7 @@ def encode_lines(lines: Sequence[Line], *, indexes: Sequence[int], where: str) -
         where: Store and stream, for messages.
 
     Raises:
-        InvalidEventError: Lone surrogates, NaN or infinities, or over 8 MiB; names index, field and why.
+        InvalidEventError: Lone surrogates, or over 8 MiB; names index, field and why.
     """
     try:
         body = _encoder.encode_lines(lines)
@@ -211,10 +215,6 @@ def encode_lines(lines: Sequence[Line], *, indexes: Sequence[int], where: str) -
         for index, line in zip(indexes, lines, strict=True):
             _check_values(line, index, where)
         raise
-    # NaN and infinities are written as null; so are None and a text with that word, which is why we look twice.
-    if b"null" in body:
-        for index, line in zip(indexes, lines, strict=True):
-            _check_values(line, index, where)
     if len(body) > EVENT_BYTES_MAX:
         for index, line in zip(indexes, lines, strict=True):
             if (size := len(_encoder.encode(line))) > EVENT_BYTES_MAX:
@@ -241,6 +241,10 @@ def _check_one(event: Event, index: int, where: str) -> Line:
     try:
         line = msgspec.convert(envelope, Line)
     except msgspec.ValidationError as err:
+        meta: object = event.meta
+        for key, value in meta.items() if isinstance(meta, dict) else ():
+            if isinstance(value, float):  # told in our words: theirs would name a bound
+                _check_json(value, f"meta.{key}", 1, index, where)
         found = _FIELD.search(str(err))
         raise _refused(index, found[1] if found else "event", str(err).partition(" - at ")[0], where) from err
     line.time = _to_utc(line.time, index, where)

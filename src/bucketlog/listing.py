@@ -41,7 +41,8 @@ def skim(backend: Backend, folder: str, first: int) -> Iterator[Segment]:
         for count, one in enumerate(segments_after(backend, folder, first), 1):
             yield one
             reach = max(reach, one.next or 0)
-            if count >= PAGE_ENTRIES and reach > one.first + 1:
+            # From a compacted one on, another may begin where it does and reach farther.
+            if count >= PAGE_ENTRIES and one.next is None and reach > one.first + 1:
                 first, again = reach, True
                 break
         if not again:

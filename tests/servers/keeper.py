@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 SERVERS = {module.NAME: module for module in (moto, minio, ceph_rgw)}
-_STOP_SECONDS = 30
+_STOP_SECONDS = 120  # a busy disk takes a minute to remove what MinIO keeps of 12,000 objects
 _MISSING, _FAILED = 3, 4
 
 

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 
-from bucketlog import Event, compacted, compaction, lookup, partition
+from bucketlog import Event, compacted, compaction, listing, lookup, partition
 from bucketlog import ids as ids_module
 from bucketlog import segments as seg
 from bucketlog.backend import ABSENT
@@ -185,6 +185,43 @@ def test_nothing_is_removed_or_replaced_by_a_compaction(storage):
         stream.compact()
         after = storage.contents()
         assert {key: after[key] for key in before} == before
+
+
+@pytest.mark.timeout(60)
+def test_a_compaction_comes_to_an_end_where_listings_never_show_what_it_made(either_way, monkeypatch):
+    stream = either_way.open().stream("s")
+    append_some(stream, 12)
+    stream._state.writer("0").close_newest()
+    expected = ids(stream.read())
+    listed = counting(stream)
+    real = partition.PartitionReader.list_segments
+
+    def list_segments(self, **how):
+        real(self, **how)
+        return [*listed]
+
+    monkeypatch.setattr(partition.PartitionReader, "list_segments", list_segments)
+
+    (done,) = stream.compact()
+
+    assert done.segments_before == len(listed)
+    monkeypatch.setattr(partition.PartitionReader, "list_segments", real)
+    assert ids(stream.read()) == expected
+    assert all(one.next is not None for one in counting(stream))
+
+
+@pytest.mark.parametrize("page_entries", [1, 2, 3, 5])
+def test_pages_of_a_listing_may_end_anywhere(storage, monkeypatch, page_entries):
+    monkeypatch.setattr(listing, "PAGE_ENTRIES", page_entries)
+    stream = storage.open().stream("s")
+    for _ in range(8):
+        append_some(stream, 3)
+        expected = [(one.offset, one.id) for one in stream.read()]
+        stream.compact()
+        for process in (stream, storage.open().stream("s")):
+            assert [(one.offset, one.id) for one in process.read()] == expected
+            assert process.cursor() == {"0": len(expected)}
+            assert all(one.segments_before == 0 for one in process.compact())
 
 
 def test_a_stream_that_was_never_written_has_nothing_to_compact(storage):

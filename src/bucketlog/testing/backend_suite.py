@@ -524,10 +524,11 @@ class BackendSuite:
     def test_readers_see_a_put_whole_or_not_at_all(self, backend: Backend, open_handle: Callable[[], Backend]) -> None:
         """While an object is made and replaced, readers get all of one put, with that put's version, or of none."""
         readers = [open_handle() for _ in range(3)]
-        done = threading.Event()
+        begin, done = threading.Barrier(1 + len(readers)), threading.Event()
         versions: dict[Version, bytes] = {}
 
         def write() -> list[Content]:
+            begin.wait(self.timeout_seconds)
             try:
                 for number in range(self.race_rounds):
                     data = bytes([number % 256]) * (50_000 + 70_000 * (number % 3))
@@ -538,11 +539,13 @@ class BackendSuite:
 
         def read(reader: Backend) -> list[Content]:
             seen: list[Content] = []
+            begin.wait(self.timeout_seconds)
             while not done.is_set():
+                made = bool(versions)
                 try:
                     content = reader.get("a/0")
                 except NotFoundError:
-                    assert not seen, "an object was gone while it was being replaced"
+                    assert not made, "an object was gone while it was being replaced"
                     continue
                 if not seen or content != seen[-1]:
                     seen.append(content)
