@@ -129,7 +129,8 @@ FAULTS: dict[str, tuple[Sequence[str], Callable[[int], Fault]]] = {
     "dies after": ((), lambda size: CrashAfter()),
     "torn": (("append",), lambda size: Tear(size)),
 }
-INCIDENTS = ("another goes first", "late ones land", "sleeps", "clock goes back", "all is compacted and removed")
+BY_OTHERS = ("another goes first", "all is compacted", "all is compacted and removed")
+INCIDENTS = (*BY_OTHERS, "late ones land", "sleeps", "clock goes back")
 
 # What a fault may let a call raise that promises that nothing was written.
 HARMLESS = (errors.BackendUnavailableError, errors.AccessDeniedError, errors.StorageFullError)
@@ -167,7 +168,7 @@ class Step:
 ANY_TROUBLES = st.lists(
     st.builds(
         Trouble.of,
-        st.sampled_from((*FAULTS, *INCIDENTS, "late", "another goes first", "all is compacted and removed")),
+        st.sampled_from((*FAULTS, *INCIDENTS, *BY_OTHERS, "late")),
         st.integers(0, 5),
         st.integers(0, 250),
     ),
@@ -274,7 +275,7 @@ class History(RuleBasedStateMachine):
         self, one: Trouble, process: Process, now: Step, go_first: Callable[[Process], None]
     ) -> Fault | None:
         others = [other for other in self.processes if other is not None and other is not process]
-        if one.kind in ("another goes first", "all is compacted and removed") and not others:
+        if one.kind in BY_OTHERS and not others:
             return None
         if one.kind not in FAULTS and self.is_locked():
             return None  # at a later call, then: what comes to a lock would wait for ever
@@ -284,8 +285,8 @@ class History(RuleBasedStateMachine):
             return FAULTS[one.kind][1](one.size)
         if one.kind == "another goes first":
             go_first(others[0])
-        elif one.kind == "all is compacted and removed":
-            self.compact_and_remove(others[0])
+        elif one.kind in BY_OTHERS:
+            self.compact_and_vacuum(others[0], wait=one.kind == "all is compacted and removed")
         elif one.kind == "sleeps":
             process.clock.advance(50_000)
         elif one.kind == "clock goes back":
@@ -302,8 +303,8 @@ class History(RuleBasedStateMachine):
         """Look at what is stored."""
         raise NotImplementedError
 
-    def compact_and_remove(self, process: Process) -> None:
-        """Let a process do all upkeep there is, over more than a day."""
+    def compact_and_vacuum(self, process: Process, *, wait: bool) -> None:
+        """Let a process do all upkeep there is; to remove things, over more than a day."""
 
     # -- life of processes ---------------------------------------------------------------------------------------------
 
@@ -707,13 +708,14 @@ class LogHistory(History):
 
     # -- upkeep --------------------------------------------------------------------------------------------------------
 
-    def compact_and_remove(self, process: Process) -> None:
+    def compact_and_vacuum(self, process: Process, *, wait: bool) -> None:
         for name in STREAMS:
             process.stream(name).compact()
             process.stream(name).vacuum()
-        self.pass_time(DAY + HOUR)
-        for name in STREAMS:
-            process.stream(name).vacuum()
+        if wait:
+            self.pass_time(DAY + HOUR)
+            for name in STREAMS:
+                process.stream(name).vacuum()
 
     @rule(hours=st.sampled_from((1, 13, 25)))
     def hours_pass(self, hours: int) -> None:
@@ -970,6 +972,7 @@ def bounded(examples: int) -> settings:
         max_examples=SEARCH_LONGER or examples,
         stateful_step_count=60 if SEARCH_LONGER else 30,
         deadline=None,
+        phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink],  # explaining traces all, and takes the most
         derandomize=not SEARCH_LONGER,
         suppress_health_check=list(HealthCheck),
     )
@@ -1201,8 +1204,11 @@ def listings_never_grow_old(patch: Patch) -> None:
 
 @found_by(ObjectStoreLog, DirectoryLog)
 def the_floor_is_raised_over_what_is_not_compacted(patch: Patch) -> None:
+    real = vacuum.floor_of
+
     def floor_of(found, record):
-        return max((one.first for one in found), default=0), []
+        floor, relied_on = real(found, record)
+        return floor + bool(relied_on), relied_on
 
     patch.setattr(vacuum, "floor_of", floor_of)
 
