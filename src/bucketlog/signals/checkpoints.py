@@ -1,0 +1,80 @@
+"""Replay checkpoints: how far a worker has come, as a time and the ids that it saw at that time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime  # noqa: TC003  (whoever asks for the types of the fields needs it)
+from typing import TYPE_CHECKING, Any
+
+from bucketlog.signals.times import from_text, to_text, to_utc
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from bucketlog.signals.envelopes import SignalEnvelope
+
+_VERSION = "0.1"
+
+
+@dataclass(frozen=True)
+class ReplayCheckpoint:
+    """The greatest time that was processed, and the ids of all that was processed at it."""
+
+    last_timestamp: datetime
+    seen_ids_at_timestamp: tuple[str, ...] = ()
+    schema_version: str = _VERSION
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "last_timestamp", to_utc(self.last_timestamp))
+        object.__setattr__(self, "seen_ids_at_timestamp", tuple(dict.fromkeys(self.seen_ids_at_timestamp)))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON."""
+        return {
+            "last_timestamp": to_text(self.last_timestamp),
+            "seen_ids_at_timestamp": list(self.seen_ids_at_timestamp),
+            "schema_version": self.schema_version,
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> ReplayCheckpoint:
+        """Make one from JSON; other members are ignored.
+
+        Raises:
+            KeyError: There is no `last_timestamp`.
+            ValueError: It is no ISO 8601 time.
+            TypeError: It is no text.
+        """
+        text = data["last_timestamp"]
+        if not isinstance(text, str):
+            msg = f"last_timestamp is a {type(text).__name__}; expected ISO 8601 text"
+            raise TypeError(msg)
+        return cls(
+            last_timestamp=from_text(text),
+            seen_ids_at_timestamp=tuple(data.get("seen_ids_at_timestamp", ())),
+            schema_version=str(data.get("schema_version", _VERSION)),
+        )
+
+    def not_seen(self) -> Callable[[SignalEnvelope], bool]:
+        """Return what tells of a signal that is not older whether it was not processed yet."""
+        last, seen = self.last_timestamp, frozenset(self.seen_ids_at_timestamp)
+        return lambda signal: signal.timestamp != last or signal.signal_id not in seen
+
+
+def build_checkpoint(processed: Iterable[SignalEnvelope]) -> ReplayCheckpoint | None:
+    """Return the checkpoint after some signals, or None when there are none.
+
+    Raises:
+        ValueError: A signal is older than the one before it.
+    """
+    last: datetime | None = None
+    seen: dict[str, None] = {}
+    for signal in processed:
+        time = to_utc(signal.timestamp)
+        if last is not None and time < last:
+            msg = "processed_signals must be in non-decreasing timestamp order"
+            raise ValueError(msg)
+        if last is None or time > last:
+            last, seen = time, {}
+        seen[signal.signal_id] = None
+    return None if last is None else ReplayCheckpoint(last, tuple(seen))

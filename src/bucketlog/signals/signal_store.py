@@ -1,0 +1,264 @@
+"""The store that workers use: writing, checkpoints and documents; replay and queries are inherited."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bucketlog.errors import CorruptCheckpointError, NotFoundError
+from bucketlog.signals.checkpoints import ReplayCheckpoint, build_checkpoint
+from bucketlog.signals.codec import EMISSIONS, SIGNALS
+from bucketlog.signals.documents import Documents
+from bucketlog.signals.metaspn_workspace import Imported, LocalFiles, take_in
+from bucketlog.signals.paths import STORE_FOLDER, AnyPath, encoded
+from bucketlog.signals.queries import Queries
+from bucketlog.signals.reading import Log
+from bucketlog.signals.workspace import Workspace
+from bucketlog.signals.writing import Writer
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterable
+    from types import TracebackType
+
+    from bucketlog.signals.envelopes import EmissionEnvelope, SignalEnvelope
+    from bucketlog.signals.references import EntityMatch
+    from bucketlog.signals.vocabulary import DuplicatePolicy
+
+
+class SignalStore(Queries):
+    """Signals and emissions in a workspace: a directory, or a URL of any backend. Safe for use by several threads.
+
+    Args:
+        workspace: A path or a URL; the store lies in its part `store`. What metaspn-store left there is taken in.
+        entity_match: Which references count as equal in filters: `"exact"` in all fields, `"identity"` in type,
+            platform and value, whatever label and version they carry.
+        **storage_options: Of `bucketlog.open`, such as `endpoint_url` or `read_only`.
+
+    Attributes:
+        workspace: As it was given; on other backends than files without credentials and query.
+        store_root: Where the store lies.
+        signals_dir: Where days of signals lie.
+        emissions_dir: Where days of emissions lie.
+        snapshots_dir: Where documents lie.
+        checkpoints_dir: Where checkpoints lie.
+
+    Raises:
+        NotADirectoryError: The workspace is a file.
+        BrokenWorkspaceError: A line that metaspn-store left is no record; what came before it is stored.
+        ReadOnlyError: Opened for reading only, and what metaspn-store left was not taken in yet.
+    """
+
+    def __init__(
+        self,
+        workspace: str | os.PathLike[str],
+        *,
+        entity_match: EntityMatch = "exact",
+        **storage_options: Any,  # noqa: ANN401
+    ) -> None:
+        if entity_match not in ("exact", "identity"):
+            msg = f"entity_match={entity_match!r} is not known; choose 'exact' or 'identity'"
+            raise ValueError(msg)
+        opened = Workspace(workspace, storage_options)
+        store = self._store = opened.store
+        try:
+            self.workspace, self.store_root = opened.path, opened.root
+            self.signals_dir = self.store_root / "streams" / SIGNALS.stream
+            self.emissions_dir = self.store_root / "streams" / EMISSIONS.stream
+            self.snapshots_dir = self.store_root / "snapshots"
+            self.checkpoints_dir = self.store_root / "checkpoints"
+            if not store.read_only:
+                for folder in (self.signals_dir, self.emissions_dir, self.snapshots_dir, self.checkpoints_dir):
+                    if isinstance(folder, Path):
+                        folder.mkdir(parents=True, exist_ok=True)
+            signals = store.stream(SIGNALS.stream, partition_by="day")
+            emissions = store.stream(EMISSIONS.stream, partition_by="day")
+            super().__init__(Log(SIGNALS, signals), Log(EMISSIONS, emissions), entity_match)
+            self._signal_writer = Writer(SIGNALS, signals, self.signals_dir)
+            self._emission_writer = Writer(EMISSIONS, emissions, self.emissions_dir)
+            self._documents = Documents(store, self.snapshots_dir)
+            self._writes = {SIGNALS.stream: self._signal_writer.write, EMISSIONS.stream: self._emission_writer.write}
+            take_in(store, opened.files, self._writes, place=str(self.store_root))
+        except BaseException:
+            store.close()
+            raise
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.workspace}>"
+
+    def __enter__(self) -> SignalStore:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Release what is held. Nothing is lost without it; calling it again does nothing."""
+        self._store.close()
+
+    # -- writing -------------------------------------------------------------------------------------------------------
+
+    def write_signal(self, signal: SignalEnvelope, *, on_duplicate: DuplicatePolicy = "return_existing") -> AnyPath:
+        """Write a signal, durably; return the path of its day, or of the one where its id is stored already.
+
+        Raises:
+            DuplicateEventError: Its id is stored, and `on_duplicate` is `"raise"`.
+            ValueError: No id, no version, another `on_duplicate` than the three, or too large.
+            TypeError: JSON has no form for it.
+        """
+        return self._signal_writer.write((signal,), on_duplicate)[0]
+
+    def write_signals(
+        self, signals: Iterable[SignalEnvelope], *, on_duplicate: DuplicatePolicy = "return_existing"
+    ) -> list[AnyPath]:
+        """Write signals as `write_signal` would one after the other, in few commits; return the path of each.
+
+        When one fails, or the iterable does, all before it is stored and nothing from it on.
+
+        Raises:
+            DuplicateEventError: As for `write_signal`.
+            ValueError: As for `write_signal`.
+            TypeError: As for `write_signal`.
+        """
+        return self._signal_writer.write(signals, on_duplicate)
+
+    def write_emission(
+        self, emission: EmissionEnvelope, *, on_duplicate: DuplicatePolicy = "return_existing"
+    ) -> AnyPath:
+        """Write an emission; see `write_signal`.
+
+        Raises:
+            DuplicateEventError: As for `write_signal`.
+            ValueError: As for `write_signal`.
+            TypeError: As for `write_signal`.
+        """
+        return self._emission_writer.write((emission,), on_duplicate)[0]
+
+    def write_emissions(
+        self, emissions: Iterable[EmissionEnvelope], *, on_duplicate: DuplicatePolicy = "return_existing"
+    ) -> list[AnyPath]:
+        """Write emissions; see `write_signals`.
+
+        Raises:
+            DuplicateEventError: As for `write_signal`.
+            ValueError: As for `write_signal`.
+            TypeError: As for `write_signal`.
+        """
+        return self._emission_writer.write(emissions, on_duplicate)
+
+    def import_workspace(self, path: str | os.PathLike[str]) -> list[Imported]:
+        """Take in what metaspn-store wrote to another workspace, as far as it was not before; ids count once.
+
+        Its records are taken, not its checkpoints and snapshots. One in this store's own place is taken in by itself.
+
+        Raises:
+            BrokenWorkspaceError: A line is no record; all before it is stored.
+            ReadOnlyError: This store was opened for reading.
+        """
+        root = Path(path).absolute() / STORE_FOLDER
+        return take_in(self._store, LocalFiles(root), self._writes, place=str(root), elsewhere=True)
+
+    # -- checkpoints ---------------------------------------------------------------------------------------------------
+
+    def build_signal_checkpoint(self, processed_signals: Iterable[SignalEnvelope]) -> ReplayCheckpoint | None:
+        """Return the checkpoint after some signals, or None when there are none.
+
+        Raises:
+            ValueError: A signal is older than the one before it.
+        """
+        return build_checkpoint(processed_signals)
+
+    def write_checkpoint(self, name: str, checkpoint: ReplayCheckpoint) -> AnyPath:
+        """Replace the checkpoint of a name, whoever wrote it; return its path.
+
+        Raises:
+            InvalidNameError: The name cannot be one.
+        """
+        self._store.checkpoints.save(name, checkpoint.to_dict())
+        return self.checkpoints_dir / f"{encoded(self._store, name)}.json"
+
+    def read_checkpoint(self, name: str) -> ReplayCheckpoint | None:
+        """Return the checkpoint of a name, or None when there is none.
+
+        Raises:
+            CorruptCheckpointError: What is stored is not JSON.
+            KeyError: It is no replay checkpoint.
+        """
+        try:
+            found = self._store.checkpoints.load(name)
+        except CorruptCheckpointError:
+            bare = self._bare_checkpoint(name)
+            if bare is None:
+                raise
+            return ReplayCheckpoint.from_dict(bare)
+        if found is not None:
+            return ReplayCheckpoint.from_dict(found.value)
+        bare = self._bare_checkpoint(name)
+        return None if bare is None else ReplayCheckpoint.from_dict(bare)
+
+    def _bare_checkpoint(self, name: str) -> dict[str, Any] | None:
+        """Return a checkpoint as metaspn-store wrote it: the bare value, under the name as it is."""
+        try:
+            if isinstance(self.checkpoints_dir, Path):
+                path = self.checkpoints_dir / f"{name}.json"
+                data = path.read_bytes() if path.parent == self.checkpoints_dir else b""
+            else:
+                data = self._store.objects.get(f"checkpoints/{name}.json")
+            found = json.loads(data)
+        except (NotFoundError, FileNotFoundError, ValueError):
+            return None
+        return found if isinstance(found, dict) and "last_timestamp" in found else None
+
+    # -- documents -----------------------------------------------------------------------------------------------------
+
+    def write_snapshot(self, name: str, snapshot_state: object, snapshot_time: datetime | None = None) -> AnyPath:
+        """Write a state as `<name>__<time>.json`, by the second, now unless given; return its path.
+
+        Raises:
+            TypeError: JSON has no form for the state; what was there stays.
+            InvalidNameError: The name cannot be one.
+        """
+        return self._documents.write_state(name, snapshot_state, snapshot_time or datetime.now(UTC))
+
+    def write_daily_digest_snapshot(self, *, day: date | datetime | str, digest: object) -> AnyPath:
+        """Write the digest of a day as `digest__<day>.json`; return its path.
+
+        Raises:
+            TypeError: `day` is no day, or JSON has no form for the digest; what was there stays.
+        """
+        return self._documents.write_day("digest", day, "digest", digest)
+
+    def read_daily_digest_snapshot(self, day: date | datetime | str) -> dict[str, Any] | None:
+        """Return the document with the digest of a day, or None when there is none."""
+        return self._documents.read_day("digest", day)
+
+    def write_calibration_snapshot(self, *, day: date | datetime | str, report: object) -> AnyPath:
+        """Write the calibration report of a day as `calibration__<day>.json`; return its path.
+
+        Raises:
+            TypeError: `day` is no day, or JSON has no form for the report; what was there stays.
+        """
+        return self._documents.write_day("calibration", day, "report", report)
+
+    def read_calibration_snapshot(self, day: date | datetime | str) -> dict[str, Any] | None:
+        """Return the document with the calibration report of a day, or None when there is none."""
+        return self._documents.read_day("calibration", day)
+
+    def write_credibility_snapshot(self, *, day: date | datetime | str, report: object) -> AnyPath:
+        """Write the credibility report of a day as `credibility__<day>.json`; return its path.
+
+        Raises:
+            TypeError: `day` is no day, or JSON has no form for the report; what was there stays.
+        """
+        return self._documents.write_day("credibility", day, "report", report)
+
+    def read_credibility_snapshot(self, day: date | datetime | str) -> dict[str, Any] | None:
+        """Return the document with the credibility report of a day, or None when there is none."""
+        return self._documents.read_day("credibility", day)
+
+
+FileSystemStore = SignalStore

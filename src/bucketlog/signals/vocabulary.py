@@ -1,0 +1,15 @@
+"""The words of a pipeline: which types mean what unless a caller says otherwise, and what a repeated id may do."""
+
+from typing import Final, Literal, TypeAlias
+
+DuplicatePolicy: TypeAlias = Literal["ignore", "return_existing", "raise"]
+DUPLICATE_POLICIES: Final = ("ignore", "return_existing", "raise")
+
+RESOLVED_ENTITY_PAYLOAD_TYPES: Final = frozenset({"EntityResolved", "EntityMerged", "EntityAliasAdded"})
+POST_PAYLOAD_TYPES: Final = frozenset({"SocialPostSeen"})
+
+DEFAULT_PENDING_OUTCOME_PAYLOAD_TYPES: Final = frozenset(
+    {"OutcomePending", "EvaluationRequested", "RecommendationAttempted"}
+)
+DEFAULT_SUCCESS_EMISSION_TYPES: Final = frozenset({"OutcomeSuccess", "DraftApproved"})
+DEFAULT_FAILURE_EMISSION_TYPES: Final = frozenset({"OutcomeFailure", "DraftRejected"})
