@@ -108,7 +108,12 @@ class Processes:
 
 
 def _memory() -> str | None:
-    """Return a folder in memory where there is one with room: files there are stored and removed much sooner."""
+    """Return a folder in memory where there is one with room: files there are stored and removed much sooner.
+
+    Whoever says with `TMPDIR` where temporary files go has them there.
+    """
+    if "TMPDIR" in os.environ:
+        return None
     try:
         return _MEMORY if shutil.disk_usage(_MEMORY).free >= _ROOM_BYTES and os.access(_MEMORY, os.W_OK) else None
     except OSError:
