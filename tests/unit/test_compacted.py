@@ -518,10 +518,11 @@ def test_the_command_zstd_prints_the_same_lines_and_finds_it_sound(file):
 def test_duckdb_reads_all_events(file):
     path, one = file
 
-    count, last, total = duckdb.execute(
-        "SELECT count(*), max(subject), sum(CAST(data.n AS INTEGER)) FROM read_json(?, format='newline_delimited')",
-        [str(path)],
-    ).fetchone()
+    with duckdb.connect() as connection:  # the one that all share would be left with an unfinished result
+        ((count, last, total),) = connection.execute(
+            "SELECT count(*), max(subject), sum(CAST(data.n AS INTEGER)) FROM read_json(?, format='newline_delimited')",
+            [str(path)],
+        ).fetchall()
 
     assert (count, last, total) == (len(one.events), "6", sum(range(len(one.events))))
 
