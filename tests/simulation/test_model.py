@@ -462,6 +462,7 @@ class LogHistory(History):
 
     def acknowledge(self, process: Process, name: str, attempts: dict[str, Attempt], done: object) -> None:
         for one in done if isinstance(done, list) else [done]:
+            assert one.partition in attempts
             attempts[one.partition].acknowledge(one)
 
     def append_calmly(self, process: Process, name: str, batch: Sequence[tuple[int | None, str]]) -> None:
