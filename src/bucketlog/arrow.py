@@ -78,22 +78,12 @@ class ArrowReader(Reader["pa.RecordBatch"]):
         yield from self
 
     def _each_record_batch(self) -> Iterator[pa.RecordBatch]:
-        if self._left is not None and self._left <= 0:
-            return
         rows = _Rows(self._pyarrow, self._where)
         reached: dict[str, int] = {}  # by what waits in `rows`
         try:
-            for batch, next_offset in self._source:
-                last = self._left is not None and len(batch.events) >= self._left
-                if last:
-                    batch = batch._replace(events=batch.events[: self._left])
-                    next_offset = (batch.events[-1].offset or 0) + 1
-                if self._left is not None:
-                    self._left -= len(batch.events)
+            for batch, next_offset in self._pieces():
                 rows.add(batch)
                 reached[batch.partition] = next_offset
-                if last:
-                    break
                 if not rows.count or rows.are_enough():
                     self._positions.update(reached)
                     reached.clear()

@@ -139,7 +139,7 @@ class Reader(Generic[T]):
         self._source = source
         self._positions = dict(after)
         self._taken: Event | None = None  # the last event handed out of a piece that is not through yet
-        self._left = limit
+        self._limit = limit
         self._items = unpack(self)
 
     @property
@@ -168,38 +168,33 @@ class Reader(Generic[T]):
         self._source.close()  # type: ignore[attr-defined]
 
     def _each_event(self) -> Iterator[Event]:
-        if self._left is not None and self._left <= 0:
-            return
-        for batch, next_offset in self._source:
-            events = batch.events
-            if self._left is not None:
-                if len(events) >= self._left:
-                    for event in events[: self._left]:
-                        self._taken = event
-                        yield event
-                    return
-                self._left -= len(events)
-            for event in events:
+        for batch, next_offset in self._pieces():
+            for event in batch.events:
                 self._taken = event
                 yield event
             self._taken = None
             self._positions[batch.partition] = next_offset
 
     def _each_batch(self) -> Iterator[Batch]:
-        if self._left is not None and self._left <= 0:
-            return
-        for batch, next_offset in self._source:
-            if self._left is not None and len(batch.events) >= self._left:
-                last = batch.events[self._left - 1]
-                self._positions[batch.partition] = (last.offset or 0) + 1
-                yield Batch(batch.partition, batch.first_offset, batch.events[: self._left])
-                return
-            if self._left is not None:
-                self._left -= len(batch.events)
+        for batch, next_offset in self._pieces():
             # Whoever has the batch has taken it: the cursor may be saved while it is being worked on.
             self._positions[batch.partition] = next_offset
             if batch.events:
                 yield batch
+
+    def _pieces(self) -> Iterator[Piece]:
+        """Yield the pieces of the source up to the limit, the last one cut off there."""
+        left = self._limit
+        if left is None:
+            yield from self._source
+        elif left > 0:
+            for batch, next_offset in self._source:
+                if len(batch.events) >= left:
+                    last = batch.events[left - 1]
+                    yield Piece(batch._replace(events=batch.events[:left]), (last.offset or 0) + 1)
+                    return
+                left -= len(batch.events)
+                yield Piece(batch, next_offset)
 
 
 def event_reader(source: Iterator[Piece], after: Cursor, *, limit: int | None) -> Reader[Event]:

@@ -263,7 +263,7 @@ HISTORIES = [
         ("a compactor puts 0-1.zst", "W0 looks for its commit, and starts over"),
     ),
     History(
-        "own_commit_above_the_floor",
+        "own_commit_behind_what_was_compacted",
         "own_commit_live",
         "writer that was overtaken",
         "is told that a was there, which it wrote itself",

@@ -210,19 +210,6 @@ def versioning_switched_on(patch: Patch) -> None:
 # -- writers that slept ------------------------------------------------------------------------------------------------
 
 
-def _compact_all(world: World, upto: int) -> None:
-    """What a compactor and a vacuum leave behind: one compacted segment, the floor raised, live names deleted."""
-    zstandard = pytest.importorskip("zstandard")
-    backend = world.backend()
-    folder = "streams/s/0/"
-    live = [one.key for one in backend.list(folder) if one.key.endswith(".jsonl")]
-    inside = [key for key in live if int(key[len(folder) : len(folder) + 20]) < upto]
-    data = zstandard.ZstdCompressor(write_checksum=True).compress(b"".join(backend.get(key).data for key in inside))
-    backend.put(f"{folder}{0:020d}-{upto:020d}.jsonl.zst", data, if_version=ABSENT)
-    backend.put(f"{folder}bounds.json", b'{"start":0,"floor":%d}' % upto)
-    backend.delete(inside)
-
-
 def _no_age(patch: Patch) -> None:
     patch.setattr(partition.Age, "seconds", lambda self: 0.0)
 
@@ -235,7 +222,7 @@ def next_name_from_a_view_that_is_old(patch: Patch) -> None:
     sleeper.stream().append(event("0"))
     for number in range(1, 4):
         others.stream().append(event(str(number)))
-    _compact_all(world, 4)
+    world.remove_compacted()
     sleeper.clock.advance(3 * 24 * 3600)
 
     done = sleeper.stream().append(event("late"))
@@ -256,7 +243,7 @@ def suspended_laptop(patch: Patch) -> None:
     sleeper.stream().append(event("0"))
     for number in range(1, 4):
         others.stream().append(event(str(number)))
-    _compact_all(world, 4)
+    world.remove_compacted()
     sleeper.clock.suspend(3 * 24 * 3600, elapsed_counts=False)
 
     sleeper.stream().append(event("late"))
@@ -281,7 +268,7 @@ def own_commit_taken_for_a_stray(patch: Patch) -> None:
         version = real(key, data, **how)
         patch.setattr(writer.faulty, "put", real)
         world.open().stream().append(event("2"))
-        _compact_all(world, 3)
+        world.remove_compacted()
         writer.clock.advance(3 * 24 * 3600)
         return version
 
@@ -306,7 +293,7 @@ def tail_with_an_old_listing(patch: Patch) -> None:
     got = [one.id for one in tail.poll()]
     for number in range(1, 4):
         writer.stream().append(event(str(number)))
-    _compact_all(world, 4)
+    world.remove_compacted()
     follower.clock.advance(3 * 24 * 3600)
 
     for _ in range(4):
@@ -316,8 +303,6 @@ def tail_with_an_old_listing(patch: Patch) -> None:
 
 
 # -- what is removed ---------------------------------------------------------------------------------------------------
-
-_compact, _vacuum, _removed = World.compact, World.vacuum, World.remove_compacted
 
 
 def _truncate_removes(patch: Patch) -> None:
@@ -351,34 +336,6 @@ def truncate_without_grace(patch: Patch) -> None:
     assert world.ids() == ["second"]
 
 
-@history(without=_listings_never_grow_old)
-def tail_that_slept_before_it_read(patch: Patch) -> None:
-    """A tail asks for the next name and sleeps; when its request goes out, the name is a stray's, of another length."""
-    world = World("put")
-    late, writer, follower = (world.open() for _ in range(3))
-    writer.stream().append(event("0"))
-    tail = follower.stream().tail()
-    got = [one.id for one in tail.poll()]
-    late.plan(lambda call: Hold() if call.method == "put" and call.key.endswith(".jsonl") else None)
-    with pytest.raises(errors.OutcomeUnknownError):
-        late.stream().append([event("stray 0"), event("stray 1")])
-    for number in range(1, 4):
-        writer.stream().append(event(str(number)))
-
-    def asleep(call):
-        if call.method == "get" and call.key.endswith(f"{1:020d}.jsonl"):
-            follower.calm()
-            _removed(world)
-            assert late.faulty.release()[0] is None
-            follower.clock.advance(2 * DAY)
-
-    follower.plan(asleep)
-    for _ in range(4):
-        got += [one.id for one in tail.poll()]
-
-    assert got == ["0", "1", "2", "3"]
-
-
 def _any_grace_will_do(patch: Patch) -> None:
     real = stream.vacuuming.vacuum
 
@@ -396,13 +353,13 @@ def short_grace(patch: Patch) -> None:
     sleeper.stream().append(event("0"))
     others.stream().append([event("1"), event("2")])
     others.stream().compact()
-    _vacuum(world)
+    world.vacuum()
     for clock in (sleeper.clock, others.clock, world.times.clock):
         clock.advance(HOUR)
     try:
-        _vacuum(world, grace=60)
+        world.vacuum(grace=60)
     except errors.StreamSettingsError:
-        _vacuum(world)
+        world.vacuum()
 
     done = sleeper.stream().append(event("late"))
 
@@ -425,7 +382,7 @@ def next_name_from_a_stray(patch: Patch) -> None:
     def asleep(call):
         if call.method == "get" and call.key.endswith(f"{2:020d}.jsonl"):
             w0.calm()
-            _removed(world)
+            world.remove_compacted()
             assert w1.faulty.release()[0] is None  # it lands: the name is free
             w0.clock.advance(2 * DAY)
 
@@ -466,13 +423,13 @@ def fresh_by_reading_another(patch: Patch) -> None:
     for number in range(1, 4):
         others.stream().append(event(str(number)))
     others.stream().compact()
-    _vacuum(world)
+    world.vacuum()
 
     def hours_pass(call):
         if call.method == "put" and call.key.endswith(".jsonl"):
             slow.clock.advance(11 * HOUR)
             world.pass_time(11 * HOUR)
-            _vacuum(world)
+            world.vacuum()
 
     slow.plan(hours_pass)
     done = slow.stream().append(event("late"))
@@ -499,10 +456,10 @@ def head_from_the_last_name(patch: Patch) -> None:
         world.open().stream().append([event("0"), event("1")])
         world.open().stream().append([event("2"), event("3")])
         world.open().stream().compact()
-        _vacuum(world)
+        world.vacuum()
         world.pass_time(DAY + HOUR)
         if left == "a stray":
-            _vacuum(world)
+            world.vacuum()
             world.backend().put(FOLDER + seg.segment_name(1), stray)
         else:
             world.backend().delete([FOLDER + seg.segment_name(2)])
@@ -533,8 +490,8 @@ def cover_by_union(patch: Patch) -> None:
     writer = world.open()
     for number in range(2):
         writer.stream().append(event(str(number)))
-    _compact(world, 0, 1)
-    _compact(world, 1, 2)
+    world.compact(0, 1)
+    world.compact(1, 2)
     world.backend().put(*_merged(world))
     patch.setattr(vacuum, "_KEYS_A_DELETE", 1000)
     one = world.open()
@@ -542,12 +499,12 @@ def cover_by_union(patch: Patch) -> None:
     def another_first(call):
         if call.method == "delete" and call.key.endswith(".zst"):
             one.calm()
-            _vacuum(world)
+            world.vacuum()
 
     one.plan(another_first)
     one.stream().vacuum()
     world.pass_time(DAY + HOUR)
-    _vacuum(world)
+    world.vacuum()
 
     assert world.ids() == ["0", "1"]
     assert world.names() == [f"{0:020d}-{2:020d}.jsonl.zst", "bounds.json"]
@@ -614,42 +571,13 @@ def name_that_came_and_went(patch: Patch) -> None:
     others.stream().compact()  # closes the newest segment
     assert sleeper.stream().append(event("0"), on_duplicate="skip").next_offset == 1
     others.stream().append(event("1"))
-    _removed(world)
+    world.remove_compacted()
     sleeper.clock.advance(2 * DAY)
 
     done = sleeper.stream().append(event("late"))
 
     assert done.offsets == (2,)
     assert world.ids() == ["0", "1", "late"]
-
-
-def _only_compacted_segments_are_searched(patch: Patch) -> None:
-    patch.setattr(bounds.Bounds, "counts", lambda self, first: False)
-
-
-@history(without=_only_compacted_segments_are_searched)
-def own_commit_above_the_floor(patch: Patch) -> None:
-    """W read on by name, so its basis is below a floor that is raised then; its own commit is above, and counts."""
-    world = World("put")
-    writer, others = world.open(), world.open()
-    writer.stream().append(event("0"))
-    others.stream().append(event("1"))
-    real = writer.faulty.put
-    answers = iter([None])
-
-    def put_and_sleep(key, data, **how):
-        version = real(key, data, **how)
-        if key.endswith(f"{2:020d}.jsonl"):
-            next(answers)
-            others.stream().truncate(before=2)
-            writer.clock.advance(13 * HOUR)
-        return version
-
-    patch.setattr(writer.faulty, "put", put_and_sleep)
-    done = writer.stream().append(event("2"))
-
-    assert done.offsets == (2,)
-    assert world.ids() == ["2"]
 
 
 # -- segments that grow ------------------------------------------------------------------------------------------------
@@ -1228,7 +1156,7 @@ def test_stray_is_deleted_late_or_twice_without_harm(times):
     writer = world.open()
     for number in range(3):
         writer.stream().append(event(str(number)))
-    _removed(world)
+    world.remove_compacted()
     assert late.faulty.release()[0] is None
     assert f"{0:020d}.jsonl" in world.names()
     slow = [world.open() for _ in range(times)]
@@ -1254,14 +1182,14 @@ def test_stalled_compactor_whose_range_lies_inside_a_larger_one_changes_nothing(
     reader = late.stream()._state.reader("0")
     with pytest.raises(errors.OutcomeUnknownError):
         compaction.merge(reader, reader.list_segments()[1:3], first=1, progress=lambda size: None)
-    _removed(world)
+    world.remove_compacted()
     before = world.names()
 
     assert late.faulty.release()[0] is None
 
     assert world.ids() == ["0", "1", "2", "3"]
     assert world.problems() == ()
-    assert _vacuum(world).segments_removed == 1
+    assert world.vacuum().segments_removed == 1
     assert world.names() == before
 
 

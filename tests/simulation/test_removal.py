@@ -6,12 +6,11 @@ import random
 import threading
 
 import pytest
-from world import World, event
+from world import DAY, World, event
 
 from bucketlog import errors
 from bucketlog.testing.faults import Crash, CrashAfter, Fail, LoseAnswer, SimulatedCrash
 
-DAY = 24 * 3600.0
 EVENTS = 9
 MODES = ["put", "append"]
 
