@@ -253,16 +253,8 @@ class Builder:
         payload = b"".join(
             (*sections.values(), summary, _SUMMARY_FOOTER.pack(len(summary), crc32(summary), _SUMMARY_MAGIC))
         )
-        table = b"".join(_SEEK_ENTRY.pack(one.end - one.start, one.size) for one in self._blocks)
-        table += _SEEK_FOOTER.pack(len(self._blocks), 0, _SEEKABLE_MAGIC)
         return b"".join(
-            (
-                self._packed,
-                _SKIPPABLE.pack(_INDEX_MAGIC, len(payload)),
-                payload,
-                _SKIPPABLE.pack(_SEEK_TABLE_MAGIC, len(table)),
-                table,
-            )
+            (self._packed, _SKIPPABLE.pack(_INDEX_MAGIC, len(payload)), payload, _seek_table(self._blocks))
         )
 
     def _table(self) -> bytes:
@@ -308,6 +300,13 @@ class Builder:
         }
 
 
+def _seek_table(blocks: Sequence[Block]) -> bytes:
+    """Return the last frame of a segment, which tells other readers where its blocks lie."""
+    entries = b"".join(_SEEK_ENTRY.pack(one.end - one.start, one.size) for one in blocks)
+    table = entries + _SEEK_FOOTER.pack(len(blocks), 0, _SEEKABLE_MAGIC)
+    return _SKIPPABLE.pack(_SEEK_TABLE_MAGIC, len(table)) + table
+
+
 def _prefix(event_id: str) -> bytes:
     return event_id.encode()[:_ID_PREFIX_BYTES].ljust(_ID_PREFIX_BYTES, b"\0")
 
@@ -341,9 +340,10 @@ class CompactedSegment:
     Safe for several threads: whatever two of them read at once is the same.
     """
 
-    def __init__(self, key: str, read: Callable[[int, int], bytes], summary: Summary) -> None:
+    def __init__(self, key: str, read: Callable[[int, int], bytes], size: int, summary: Summary) -> None:
         self.key = key
         self._read = read
+        self._size = size
         self.summary = summary
         self._blocks: list[Block] | None = None
         self._filters: NDArray[np.uint32] | None = None
@@ -392,7 +392,7 @@ class CompactedSegment:
             summary = msgspec.json.decode(text, type=Summary)
         except msgspec.DecodeError:
             return None
-        return cls(key, read, summary) if summary.format == "bucketlog.index/1" else None
+        return cls(key, read, size, summary) if summary.format == "bucketlog.index/1" else None
 
     def _section(self, name: str) -> bytes:
         where = self.summary.sections[name]
@@ -402,14 +402,19 @@ class CompactedSegment:
         return content
 
     def check(self) -> None:
-        """Read the whole index.
+        """Read the whole index, and the frames around it, which nobody needs who has it.
 
         Raises:
             DamageError: It is damaged.
         """
         for name in self.summary.sections:
             self._section(name)
-        _ = self.blocks
+        table = _seek_table(self.blocks)
+        start, end = self.blocks[-1].end if self.blocks else 0, self._size - len(table)
+        header = _SKIPPABLE.pack(_INDEX_MAGIC, end - start - _SKIPPABLE.size)
+        for what, at, expected in (("the frame of its index", start, header), ("its seek table", end, table)):
+            if self._read(at, at + len(expected)) != expected:
+                raise DamageError(self.key, at, f"{what} does not fit its blocks")
 
     @property
     def blocks(self) -> list[Block]:

@@ -7,7 +7,7 @@ again only when there are many of about one size. Nothing is removed here.
 from __future__ import annotations
 
 import logging
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import TYPE_CHECKING
@@ -192,13 +192,14 @@ def compact_partition(
 class AutoCompactor:
     """Compacts what a writer has appended, now and then, in a thread of its own; `close` waits for it.
 
-    A failure is logged and harms nothing: what is to be compacted stays, and the next try takes it along.
+    A failure of the store is logged and harms nothing: what is to be compacted stays, and the next try takes it along.
     """
 
     def __init__(self, state: StreamState) -> None:
         self._state = state
         self._waiting: dict[str, tuple[int, int]] = {}  # commits and bytes of each partition since the last time
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="bucketlog-compactor")
+        self._begun: list[Future[None]] = []
 
     def wrote(self, partition: str, size: int) -> None:
         """Take note of a commit of about so many bytes."""
@@ -208,12 +209,15 @@ class AutoCompactor:
         many = self._state.root.appender is None and commits >= _AUTO_COMMITS
         if many or waiting_bytes >= _AUTO_BYTES:
             commits = waiting_bytes = 0
-            self._thread.submit(self._compact, partition)
+            self._begun = [one for one in self._begun if not one.done() or one.exception()]
+            self._begun.append(self._thread.submit(self._compact, partition))
         self._waiting[partition] = commits, waiting_bytes
 
     def close(self) -> None:
-        """Wait for what has begun."""
+        """Wait for what has begun; what no store can be blamed for is raised here."""
         self._thread.shutdown()
+        for one in self._begun:
+            one.result()
 
     def _compact(self, partition: str) -> None:
         try:

@@ -1091,7 +1091,7 @@ def torn_writes_stay(patch: Patch) -> None:
     patch.setattr(commit.PartitionWriter, "_repair", lambda self, appender, reader: None)
 
 
-@found_by(DirectoryLog, PowerCutLog)
+@found_by(DirectoryLog)
 def segments_are_not_closed(patch: Patch) -> None:
     def roll(self, appender):
         here = self._reader
@@ -1246,7 +1246,10 @@ def truncation_moves_the_start_too_far(patch: Patch) -> None:
     )
 
 
+# Which numbers are drawn depends on the modules that are loaded, so a mutant that most runs find within 400 examples
+# has to have room for the others.
 @with_small_sizes
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize(
     ("machine", "without"), MUTANTS, ids=[f"{machine.__name__}-{without.__name__}" for machine, without in MUTANTS]
 )
@@ -1257,7 +1260,7 @@ def test_machine_finds_what_is_broken(machine: type[History], without: Callable[
         run_state_machine_as_test(
             machine,
             settings=settings(
-                bounded(1000), phases=[Phase.generate], database=None, report_multiple_bugs=False, print_blob=False
+                bounded(8000), phases=[Phase.generate], database=None, report_multiple_bugs=False, print_blob=False
             ),
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from concurrent.futures import Executor, Future
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import bucketlog
@@ -228,7 +229,8 @@ class ByHand:
         keys, self._keys = sorted(set(self._keys)), []
         for key in keys:
             try:
-                self._root._sync_now(key)
+                with suppress(errors.NotFoundError):  # as the real one: sealed, compacted and removed since
+                    self._root._sync_now(key)
             except errors.BucketlogError as err:
                 self._root._fail(err)
 

@@ -4,7 +4,7 @@ import io
 import random
 import shutil
 import subprocess
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -558,3 +558,20 @@ def test_the_seek_table_is_that_of_the_seekable_format(file):
         assert zstandard.get_frame_parameters(content[at : at + packed]).has_checksum
         at += packed
     assert b"".join(lines) == one.lines
+
+
+def test_a_check_finds_every_change_outside_of_the_blocks():
+    """What no reader of ours needs, others go by: the header of the index's frame, and the seek table."""
+    chance = random.Random(11)
+    one = made([[Event(type="a", id=f"{number:03}", data="x" * 50)] for number in range(12)], block_bytes=200)
+    segment = opened(one.content)
+    segment.check()
+
+    for at in range(segment.blocks[-1].end, len(one.content)):
+        damaged = bytearray(one.content)
+        damaged[at] ^= chance.randrange(1, 256)
+        with suppress(DamageError):
+            found = opened(bytes(damaged))
+            if found is not None:  # else it is read without an index, as one that never had any
+                found.check()
+                pytest.fail(f"byte {at} is not what was written, and nobody says so")
