@@ -545,9 +545,10 @@ class AsyncStore:
         """Whether this handle cannot write."""
         return self._store.read_only
 
-    def stream(self, name: str, *, partition_by: PartitionBy | None = None) -> AsyncStream:
+    def stream(self, name: str, *, partition_by: PartitionBy | None = None, auto_compact: bool = False) -> AsyncStream:
         """Return a stream, without any I/O."""
-        return AsyncStream(self._threads, self._store.stream(name, partition_by=partition_by), self._tails)
+        found = self._store.stream(name, partition_by=partition_by, auto_compact=auto_compact)
+        return AsyncStream(self._threads, found, self._tails)
 
     async def streams(self) -> list[str]:
         """List the streams that were written, sorted by name."""

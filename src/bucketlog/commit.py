@@ -30,7 +30,7 @@ from bucketlog.errors import (
     OutcomeUnknownError,
 )
 from bucketlog.event import decode_ids
-from bucketlog.ids import Ids
+from bucketlog.ids import Ids, Suspects
 from bucketlog.partition import Age, PartitionReader, starting_at
 from bucketlog.root import SYNC_INTERVAL_SECONDS
 
@@ -288,10 +288,11 @@ class PartitionWriter:
                 return appender.is_sealed(newest.key)
             return (newest.key, size) == (reader.key, reader.byte)
 
-    def in_segments(self, ids: Sequence[str]) -> set[str]:
+    def in_segments(self, suspects: Suspects) -> set[str]:
         """Return those of some ids that compacted segments hold, as far as was learnt of them."""
         with self._lead:
-            return self._asking(lambda: self._ids.in_segments(ids))
+            self._load()
+            return self._asking(lambda: self._ids.in_segments(suspects))
 
     def refresh(self) -> None:
         """Learn of all that was committed by others."""
@@ -303,8 +304,14 @@ class PartitionWriter:
         """Begin anew, as segments were compacted: their indexes take less memory than what was learnt from them."""
         with self._lead:
             self._begin_anew()
+            before = self._ids.newest
             self._ids.clear()
             self._reader.seek(-1)
+            if self._days is not None:
+                self._load()
+                for one in before:
+                    if one not in self._ids.newest:
+                        self._days.pop(one, None)
 
     def close_newest(self) -> None:
         """Where segments grow, seal the newest one; the next append begins another."""

@@ -51,6 +51,7 @@ _PAGE_ENTRIES = 512  # of the table of ids; each page has its own CRC-32, as no 
 _PAGE_BYTES = 8 * _PAGE_ENTRIES + 4
 _ID_BYTES = _ID_BITS // 8 + 8  # of the index for an event, if its ids do not ascend
 _OVERLAPS_MAX = 3  # when an id lies in the ranges of no more blocks than this, ranges are all that it takes
+_SAMPLES = 64  # of the ids, to tell whether they ascend over a segment: ranges of one that is small tell little
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -159,6 +160,7 @@ class Builder:
         self._texts = 0  # in the filters
         self._ids: list[NDArray[np.uint64]] = []
         self._low = self._high = ""
+        self._samples: list[str] = []  # of the ids, evenly
 
     def add(self, commits: bytes, *, events: int) -> None:
         """Add whole commits of so many events.
@@ -206,6 +208,7 @@ class Builder:
         self._packed += frame
         self._filters.append(_hash_fields(keys))
         self._ids.append(bloom.hash_texts(ids))
+        self._samples += ids[:: len(ids) // _SAMPLES + 1]
         self._cut += len(keys)
         self._raw_bytes += len(lines)
         self._texts += len(self._filters[-1])
@@ -253,9 +256,7 @@ class Builder:
         payload = b"".join(
             (*sections.values(), summary, _SUMMARY_FOOTER.pack(len(summary), crc32(summary), _SUMMARY_MAGIC))
         )
-        return b"".join(
-            (self._packed, _SKIPPABLE.pack(_INDEX_MAGIC, len(payload)), payload, _seek_table(self._blocks))
-        )
+        return b"".join((self._packed, _SKIPPABLE.pack(_INDEX_MAGIC, len(payload)), payload, _seek_table(self._blocks)))
 
     def _table(self) -> bytes:
         return b"".join(
@@ -281,8 +282,13 @@ class Builder:
         return b"".join(bloom.build(one, size).tobytes() for one in self._filters)
 
     def _id_sections(self) -> dict[str, bytes]:
-        """Return a filter of all ids and where each lies, unless the blocks' ranges tell that already."""
-        if _mean_overlaps(self._blocks) <= _OVERLAPS_MAX:
+        """Return a filter of all ids and where each lies, unless ranges tell that: those of blocks, and of segments.
+
+        A range tells something only if ids ascend. At random they lie in the range of each of many small segments.
+        """
+        samples = self._samples[:: len(self._samples) // _SAMPLES + 1]
+        descents = sum(map(str.__gt__, samples, samples[1:]))
+        if _mean_overlaps(self._blocks) <= _OVERLAPS_MAX and descents * 4 <= len(samples):
             return {}
         import numpy as np
 

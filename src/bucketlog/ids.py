@@ -6,7 +6,7 @@ id out, what is stored is read. Ids that ascend with time, as UUIDv7s do, are ru
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cached_property, partial
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -87,12 +87,36 @@ class _Hashes:
         import numpy as np
 
         found = np.zeros(len(hashes), dtype=np.bool_)
+        if not self._sorted:
+            return found
         order = np.argsort(hashes)
         wanted = hashes[order] >> np.uint64(16)
         for known in self._sorted:
             places = np.minimum(np.searchsorted(known, wanted << np.uint64(16)), len(known) - 1)
             found[order] |= known[places] >> np.uint64(16) == wanted
         return found
+
+
+class Suspects:
+    """Ids that may be stored, with what many partitions or segments need to tell."""
+
+    def __init__(self, ids: Sequence[str]) -> None:
+        self.ids = ids
+
+    @cached_property
+    def low(self) -> str:
+        """The lowest."""
+        return min(self.ids)
+
+    @cached_property
+    def hashes(self) -> NDArray[np.uint64]:
+        """Their hashes."""
+        return bloom.hash_texts(self.ids)
+
+    @cached_property
+    def masks(self) -> NDArray[np.uint32]:
+        """What each sets in a filter."""
+        return bloom.masks_of(self.hashes)
 
 
 class Ids:
@@ -103,6 +127,7 @@ class Ids:
 
     Attributes:
         start: Where the log begins: ids of events before it are free again.
+        newest: The newest ids, with their offsets.
     """
 
     def __init__(self, read: Callable[[int, int], Sequence[str]]) -> None:
@@ -112,7 +137,7 @@ class Ids:
 
     def clear(self) -> None:
         """Forget all."""
-        self._newest: dict[str, int] = {}
+        self.newest: dict[str, int] = {}
         self._runs: list[_Run] = []
         self._hashes = _Hashes()  # of the runs that do not ascend
         self._segments: dict[str, CompactedSegment] = {}
@@ -124,10 +149,10 @@ class Ids:
     def learn(self, ids: Sequence[str], first: int) -> None:
         """Take in the ids of the offsets from `first` on."""
         if len(ids) == 1:
-            self._newest[ids[0]] = first
+            self.newest[ids[0]] = first
         else:
-            self._newest.update(zip(ids, range(first, first + len(ids)), strict=True))
-        while len(self._newest) >= 2 * RUN_EVENTS:
+            self.newest.update(zip(ids, range(first, first + len(ids)), strict=True))
+        while len(self.newest) >= 2 * RUN_EVENTS:
             self._put_away()
 
     def learn_segment(self, segment: CompactedSegment) -> None:
@@ -137,11 +162,11 @@ class Ids:
 
     def surely_new(self, event_id: str) -> bool:
         """Tell whether an id can be ruled out at no cost."""
-        return event_id > self._high and event_id not in self._newest
+        return event_id > self._high and event_id not in self.newest
 
     def find(self, event_id: str) -> int | None:
         """Return the offset of a stored id, or None."""
-        offset = self._newest.get(event_id)
+        offset = self.newest.get(event_id)
         if offset is not None:
             return offset if offset >= self.start else None
         if event_id > self._high:
@@ -170,42 +195,43 @@ class Ids:
 
     def knows_any(self, ids: Collection[str]) -> bool:
         """Tell whether any of these ids is stored."""
-        if not self._newest.keys().isdisjoint(ids):
+        if not self.newest.keys().isdisjoint(ids):
             return True
         old = [one for one in ids if one <= self._high]
         if len(old) <= _FEW:
             return any(self.find(one) is not None for one in old)
-        return any(self.find(one) is not None for one in self._suspects(old))
+        return any(self.find(one) is not None for one in self._left_of(Suspects(old)))
 
-    def in_segments(self, ids: Sequence[str]) -> set[str]:
+    def in_segments(self, suspects: Suspects) -> set[str]:
         """Return those of some ids that stand in compacted segments."""
-        old = [one for one in ids if one <= self._high] if self._segments else []
-        return {one for one in (old if len(old) <= _FEW else self._suspects(old)) if self.find(one) is not None}
+        if not self._segments or not suspects.ids or suspects.low > self._high:
+            return set()
+        few = len(suspects.ids) <= _FEW
+        return {one for one in (suspects.ids if few else self._left_of(suspects)) if self.find(one) is not None}
 
-    def _suspects(self, ids: Sequence[str]) -> set[str]:
+    def _left_of(self, suspects: Suspects) -> set[str]:
         """Return those of some ids that filters and ranges do not rule out."""
         import numpy as np
 
-        hashes = bloom.hash_texts(ids)
-        masks = bloom.masks_of(hashes)
+        ids, hashes, masks = suspects.ids, suspects.hashes, suspects.masks
         passed = self._hashes.may_hold(hashes)
-        suspects: set[str] = set()
+        left: set[str] = set()
         for segment in self._segments.values():
             if "ids" in segment.summary.sections:
                 words = np.frombuffer(segment.id_filter(), dtype="<u4").reshape(-1, 8)
                 passed |= bloom.may_hold_many(words, hashes, masks)
             else:
-                suspects.update(one for one in ids if segment.places_of(one))
+                left.update(one for one in ids if segment.places_of(one))
         for run in self._runs:
             if run.ascend:
-                suspects.update(one for one in ids if run.low <= one <= run.high)
-        suspects.update(ids[place] for place in np.flatnonzero(passed).tolist())
-        return suspects
+                left.update(one for one in ids if run.low <= one <= run.high)
+        left.update(ids[place] for place in np.flatnonzero(passed).tolist())
+        return left
 
     def _put_away(self) -> None:
         """Put the oldest of the newest ids away."""
-        ids = list(islice(self._newest, RUN_EVENTS))
-        offsets = [self._newest.pop(one) for one in ids]
+        ids = list(islice(self.newest, RUN_EVENTS))
+        offsets = [self.newest.pop(one) for one in ids]
         low, high = min(ids), max(ids)
         ascend = all(map(str.__lt__, ids, islice(ids, 1, None)))
         if not ascend:

@@ -64,7 +64,7 @@ class EventStore(Protocol):
         """Plain named objects, for an application's own documents."""
         ...
 
-    def stream(self, name: str, *, partition_by: PartitionBy | None = None) -> Stream:
+    def stream(self, name: str, *, partition_by: PartitionBy | None = None, auto_compact: bool = False) -> Stream:
         """Return a stream, without any I/O.
 
         Args:
@@ -72,6 +72,9 @@ class EventStore(Protocol):
             partition_by: `None` (as stored; a new stream gets one partition, `"0"`), `"single"`, `"day"` (UTC date of
                 `time`), `"subject"`, `"source"`, `"hash:16"` (of the subject) or a callable from event to name. The
                 first append stores it.
+            auto_compact: Compact, in the background, each partition after every 16 MiB that this handle appends to it
+                (on an object store also after 512 commits), and in a stream by day each day that is over. Closing the
+                store waits for it.
 
         Raises:
             InvalidNameError: The name cannot be one.
@@ -144,12 +147,12 @@ class Store:
     def __repr__(self) -> str:
         return f"<EventStore {self.url}>"
 
-    def stream(self, name: str, *, partition_by: PartitionBy | None = None) -> Stream:
+    def stream(self, name: str, *, partition_by: PartitionBy | None = None, auto_compact: bool = False) -> Stream:
         """Return a stream; see `EventStore.stream`."""
         state = self._streams.get(name)
         if state is None:
             state = self._streams.setdefault(name, StreamState(self._root, name))
-        return Stream(state, partition_by)
+        return Stream(state, partition_by, auto_compact=auto_compact)
 
     def streams(self) -> list[str]:
         """List the streams that were written, sorted by name."""
@@ -166,9 +169,11 @@ class Store:
 
     def close(self) -> None:
         """End all tails and release what is held. Calling it again does nothing."""
-        for state in list(self._streams.values()):
-            state.close()
-        self._root.close()
+        try:
+            for state in list(self._streams.values()):
+                state.close()
+        finally:
+            self._root.close()
 
     def __enter__(self) -> Store:
         return self

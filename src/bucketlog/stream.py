@@ -27,7 +27,7 @@ from bucketlog.errors import (
 )
 from bucketlog.event import Event, check_events, encode_lines
 from bucketlog.filters import Filter
-from bucketlog.ids import NoIds
+from bucketlog.ids import NoIds, Suspects
 from bucketlog.names import encode_name, name_of
 from bucketlog.partition import PartitionReader, Region
 from bucketlog.partitioning import (
@@ -82,6 +82,7 @@ class StreamState:
         self._days_next_look = float("-inf")
         self.followers: weakref.WeakSet[Follower] = weakref.WeakSet()  # what tails there are
         self.single: PartitionWriter | None = None  # of an unpartitioned stream, once it was written to
+        self._compactor: compaction.AutoCompactor | None = None  # once a stream was opened with `auto_compact`
         _states.add(self)
 
     def where_of(self, partition: str) -> str:
@@ -167,6 +168,13 @@ class StreamState:
                 )
         return writer
 
+    def compactor(self) -> compaction.AutoCompactor:
+        """Return what compacts the stream while it is written to by this store handle."""
+        with self._lock:
+            if self._compactor is None:
+                self._compactor = compaction.AutoCompactor(self)
+            return self._compactor
+
     def reader(self, partition: str, settings: StreamSettings | None = None) -> PartitionReader:
         """Return a new reader of a partition, at the start of its log; with other settings than the stored ones."""
         settings = settings or self.stored_settings() or StreamSettings()
@@ -197,11 +205,11 @@ class StreamState:
                 often = looked_at <= _REFRESH_ALWAYS_ENTRIES
                 self._days_next_look = float("-inf") if often else ended + _REFRESH_SHARE * (ended - began)
             found = {one: self._days[one] for one in ids if one in self._days}
+            left = Suspects([one for one in ids if one not in found])
             for day, writer in self._writers.items():
-                left = [one for one in ids if one not in found]
-                if not left:
-                    break
-                found.update(dict.fromkeys(writer.in_segments(left), day))
+                if stored := writer.in_segments(left):
+                    found.update(dict.fromkeys(stored, day))
+                    left = Suspects([one for one in left.ids if one not in stored])
             return found
 
     def _look_at_days(self) -> int:
@@ -231,9 +239,12 @@ class StreamState:
             follower.look_anew()
 
     def close(self) -> None:
-        """End all tails."""
+        """End all tails, and finish what is being compacted."""
         for follower in list(self.followers):
             follower.close()
+        compactor, self._compactor = self._compactor, None
+        if compactor is not None:
+            compactor.close()
 
     def forget(self) -> None:
         """Begin anew in a forked child: what was inherited may have been in the middle of anything."""
@@ -241,13 +252,16 @@ class StreamState:
         self._writers = {}
         self._days = {}
         self.single = None
+        if self._compactor is not None:
+            self._compactor.forget()
 
 
 class Stream:
     """A named log. Made by `store.stream(name)`; safe for use by several threads."""
 
-    def __init__(self, state: StreamState, partition_by: PartitionBy | None) -> None:
+    def __init__(self, state: StreamState, partition_by: PartitionBy | None, *, auto_compact: bool = False) -> None:
         self._state = state
+        self._compactor = state.compactor() if auto_compact and state.root.writable else None
         self._root = state.root
         self._choice = check_partition_by(partition_by, stream=state.name)
         self._custom: Callable[[Event], str] | None = partition_by if callable(partition_by) else None
@@ -336,8 +350,11 @@ class Stream:
             and (self._choice is None or self._choice == "single")
         ):
             lines = check_events((events,), where=single.where)
-            commit = single.append_now(encode_lines(lines, indexes=(0,), where=single.where), lines[0].id)
+            line = encode_lines(lines, indexes=(0,), where=single.where)
+            commit = single.append_now(line, lines[0].id)
             if commit is not None:
+                if self._compactor is not None:
+                    self._compactor.wrote(SINGLE_PARTITION, len(line))
                 return commit
         batch = [events] if isinstance(events, Event) else list(events)
         lines = check_events(batch, where=state.where)
@@ -357,7 +374,7 @@ class Stream:
             if settings.partition_by == "single" and one == SINGLE_PARTITION:
                 state.single = writer
             request = _request(lines, range(len(lines)), expected_offset, on_duplicate, where=writer.where)
-            return writer.append(request)
+            return self._write(writer, request)
         return self._append_many(batch, lines, settings, expected_offset, on_duplicate)
 
     def _check_first(
@@ -456,11 +473,17 @@ class Stream:
         commits: list[Commit] = []
         for writer, request in requests:
             try:
-                commits.append(writer.append(request))
+                commits.append(self._write(writer, request))
             except BucketlogError as err:
                 err.commits = tuple(commits)
                 raise
         return commits
+
+    def _write(self, writer: PartitionWriter, request: Request) -> Commit:
+        commit = writer.append(request)
+        if self._compactor is not None:
+            self._compactor.wrote(commit.partition, len(request.lines))
+        return commit
 
     def writer(
         self,
@@ -479,7 +502,8 @@ class Stream:
             linger: Commit what has waited for so long.
             on_duplicate: As for `append`.
             auto_compact: Compact each partition after every 16 MiB that were written to it (on an object store also
-                after 512 commits), in the background.
+                after 512 commits), in the background; in a stream by day also each day that is over. Not needed where
+                the stream was opened with it.
         """
         return BufferedWriter(
             self,
@@ -487,7 +511,7 @@ class Stream:
             max_bytes=max_bytes,
             linger=linger,
             on_duplicate=on_duplicate,
-            compactor=compaction.AutoCompactor(self._state) if auto_compact else None,
+            compactor=compaction.AutoCompactor(self._state) if auto_compact and not self._compactor else None,
         )
 
     # -- read ----------------------------------------------------------------------------------------------------------

@@ -616,9 +616,12 @@ class LogHistory(History):
     def read_on(self, process: Process, name: str, limit: int | None, *, in_batches: bool) -> bool:
         """Let the reader of a stream go on; tell whether it could."""
         consumer, source = self.readers[name], process.stream(name)
-        reading = (source.read_batches if in_batches else source.read)(consumer.cursor, limit=limit)
+        if in_batches or limit is None:
+            reading = (source.read_batches if in_batches else source.read)(consumer.cursor, limit=limit)
+        else:
+            reading = source.read(consumer.cursor, limit=limit + 1)  # and stops before the last one
         try:
-            for one in reading:
+            for one in reading if in_batches else itertools.islice(reading, limit):
                 self.hand_out(name, consumer, one.events if in_batches else [one])
         except errors.OffsetOutOfRangeError as err:
             consumer.cursor = dict(reading.cursor)

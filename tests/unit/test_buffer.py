@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from bucketlog import Event, compaction
+from bucketlog import Event
 from bucketlog.errors import (
     BackendUnavailableError,
     DuplicateEventError,
@@ -392,74 +392,3 @@ def test_writer_has_one_thread_while_it_is_open(storage):
     assert set(threading.enumerate()) <= before
     with pytest.raises(ValueError, match="closed"):
         writer.append(event(1))
-
-
-# -- compacting on the way ---------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def often(monkeypatch):
-    """Let a writer compact after a few commits."""
-    monkeypatch.setattr(compaction, "_AUTO_BYTES", 400)
-
-
-def write_on_and_on(store, *, auto_compact=True):
-    with store.stream("orders").writer(linger=0, auto_compact=auto_compact) as writer:
-        for number in range(12):
-            writer.append(event(number))
-            writer.flush()
-    return writer
-
-
-def compacted_segments(storage):
-    return [key for key in storage.contents("streams/orders/") if key.endswith(".zst")]
-
-
-def test_auto_compact_merges_what_was_written_while_more_is(storage, often):
-    store = storage.open()
-
-    write_on_and_on(store)
-
-    assert len(compacted_segments(storage)) >= 1
-    assert ids(storage.open().stream("orders").read()) == [f"e{number}" for number in range(12)]
-    assert storage.open().stream("orders").verify().problems == ()
-
-
-def test_auto_compact_on_an_object_store_comes_after_many_small_commits_too(tmp_path, monkeypatch):
-    monkeypatch.setattr(compaction, "_AUTO_COMMITS", 5)
-    for storage in opened_storage("put", tmp_path):
-        write_on_and_on(storage.open())
-
-        assert len(compacted_segments(storage)) >= 1
-        assert ids(storage.open().stream("orders").read()) == [f"e{number}" for number in range(12)]
-
-
-def test_nothing_is_compacted_unless_it_was_asked_for(storage, often):
-    write_on_and_on(storage.open(), auto_compact=False)
-
-    assert compacted_segments(storage) == []
-
-
-def test_auto_compact_that_the_store_refuses_is_logged_and_the_events_are_there(storage, often, caplog):
-    store = storage.open(on("put", FULL, key=".zst"))
-
-    writer = write_on_and_on(store)
-
-    assert writer.written == 12
-    assert "could not compact, and will try again" in caplog.text
-    assert "the disk is full" in caplog.text
-    assert ids(storage.open().stream("orders").read()) == [f"e{number}" for number in range(12)]
-
-
-def test_auto_compact_that_breaks_down_is_told_when_the_writer_is_closed_and_the_events_are_there(
-    storage, often, monkeypatch
-):
-    def break_down(*_):
-        raise MemoryError
-
-    monkeypatch.setattr(compaction, "compact_partition", break_down)
-
-    with pytest.raises(MemoryError):
-        write_on_and_on(storage.open())
-
-    assert ids(storage.open().stream("orders").read()) == [f"e{number}" for number in range(12)]

@@ -575,3 +575,21 @@ def test_a_check_finds_every_change_outside_of_the_blocks():
             if found is not None:  # else it is read without an index, as one that never had any
                 found.check()
                 pytest.fail(f"byte {at} is not what was written, and nobody says so")
+
+
+@pytest.mark.parametrize("count", [12, 40, 700])
+@pytest.mark.parametrize("order", ["ascend", "almost ascend", "at random"])
+def test_a_segment_of_one_block_has_a_filter_of_its_ids_unless_they_ascend(count, order):
+    """With many small segments, as a stream by day has, a range that covers all ids would be looked into each time."""
+    chance = random.Random(count)
+    numbers = [10 * number + chance.randrange(15 if order == "almost ascend" else 1) for number in range(count)]
+    if order == "at random":
+        chance.shuffle(numbers)
+    one = made([[Event(type="a", id=f"{number:06}")] for number in numbers], block_bytes=10**6)
+    segment = opened(one.content)
+
+    assert len(segment.blocks) == 1
+    assert ("ids" in segment.summary.sections) == (order == "at random")
+    assert all(segment.may_hold_id(event.id) for event in one.events)
+    if order == "at random":
+        assert sum(segment.may_hold_id(f"{number:06}") for number in range(5, 10 * count, 10)) <= count * 0.1

@@ -232,10 +232,10 @@ def _encode_references(refs: object) -> tuple[list[dict[str, Any]], tuple[str, .
     Raises:
         TypeError: It takes a closer look.
     """
-    if not refs and type(refs) is tuple:
-        return [], ()
-    if type(refs) is not tuple:
+    if type(refs) is not tuple and type(refs) is not list:
         raise TypeError
+    if not refs:
+        return [], ()
     shown, tags = [], []
     for ref in refs:
         if type(ref) is not EntityRef:

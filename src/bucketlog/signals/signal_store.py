@@ -73,8 +73,8 @@ class SignalStore(Queries):
                 for folder in (self.signals_dir, self.emissions_dir, self.snapshots_dir, self.checkpoints_dir):
                     if isinstance(folder, Path):
                         folder.mkdir(parents=True, exist_ok=True)
-            signals = store.stream(SIGNALS.stream, partition_by="day")
-            emissions = store.stream(EMISSIONS.stream, partition_by="day")
+            signals = store.stream(SIGNALS.stream, partition_by="day", auto_compact=True)
+            emissions = store.stream(EMISSIONS.stream, partition_by="day", auto_compact=True)
             super().__init__(Log(SIGNALS, signals), Log(EMISSIONS, emissions), entity_match)
             self._signal_writer = Writer(SIGNALS, signals, self.signals_dir)
             self._emission_writer = Writer(EMISSIONS, emissions, self.emissions_dir)

@@ -1,0 +1,195 @@
+"""Compacting while one writes: in the background, now and then, and in a stream by day once a day is over."""
+
+import pytest
+
+from bucketlog import compaction
+from bucketlog.errors import DuplicateEventError, StorageFullError
+from bucketlog.testing import Fail, on
+
+from .stores import KINDS, event, ids, opened_storage, wait_until
+
+
+@pytest.fixture(params=KINDS)
+def storage(request, tmp_path):
+    yield from opened_storage(request.param, tmp_path)
+
+
+FULL = Fail(StorageFullError("the disk is full"))
+
+
+@pytest.fixture
+def often(monkeypatch):
+    """Let a writer compact after a few commits."""
+    monkeypatch.setattr(compaction, "_AUTO_BYTES", 400)
+
+
+def write_on_and_on(store, *, auto_compact=True):
+    with store.stream("orders").writer(linger=0, auto_compact=auto_compact) as writer:
+        for number in range(12):
+            writer.append(event(number))
+            writer.flush()
+    return writer
+
+
+def compacted_segments(storage):
+    return [key for key in storage.contents("streams/orders/") if key.endswith(".zst")]
+
+
+def test_auto_compact_merges_what_was_written_while_more_is(storage, often):
+    store = storage.open()
+
+    write_on_and_on(store)
+
+    assert len(compacted_segments(storage)) >= 1
+    assert ids(storage.open().stream("orders").read()) == [f"e{number}" for number in range(12)]
+    assert storage.open().stream("orders").verify().problems == ()
+
+
+def test_auto_compact_on_an_object_store_comes_after_many_small_commits_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(compaction, "_AUTO_COMMITS", 5)
+    for storage in opened_storage("put", tmp_path):
+        write_on_and_on(storage.open())
+
+        assert len(compacted_segments(storage)) >= 1
+        assert ids(storage.open().stream("orders").read()) == [f"e{number}" for number in range(12)]
+
+
+def test_nothing_is_compacted_unless_it_was_asked_for(storage, often):
+    write_on_and_on(storage.open(), auto_compact=False)
+
+    assert compacted_segments(storage) == []
+
+
+def test_auto_compact_that_the_store_refuses_is_logged_and_the_events_are_there(storage, often, caplog):
+    store = storage.open(on("put", FULL, key=".zst"))
+
+    writer = write_on_and_on(store)
+
+    assert writer.written == 12
+    assert "could not compact, and will try again" in caplog.text
+    assert "the disk is full" in caplog.text
+    assert ids(storage.open().stream("orders").read()) == [f"e{number}" for number in range(12)]
+
+
+def test_auto_compact_that_breaks_down_is_told_when_the_writer_is_closed_and_the_events_are_there(
+    storage, often, monkeypatch
+):
+    def break_down(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(compaction, "compact_partition", break_down)
+
+    with pytest.raises(MemoryError):
+        write_on_and_on(storage.open())
+
+    assert ids(storage.open().stream("orders").read()) == [f"e{number}" for number in range(12)]
+
+
+# -- streams that compact themselves -----------------------------------------------------------------------------------
+
+
+def test_stream_that_compacts_itself_does_so_while_it_is_appended_to(storage, often):
+    store = storage.open()
+    orders = store.stream("orders", auto_compact=True)
+
+    for number in range(12):
+        orders.append(event(number))
+    store.close()
+
+    assert len(compacted_segments(storage)) >= 1
+    assert ids(storage.open().stream("orders").read()) == [f"e{number}" for number in range(12)]
+
+
+def test_store_that_is_read_only_compacts_nothing(storage, often):
+    storage.open().stream("orders").append(event(0))
+    store = storage.open(read_only=True)
+
+    assert ids(store.stream("orders", auto_compact=True).read()) == ["e0"]
+    store.close()
+
+    assert compacted_segments(storage) == []
+
+
+def by_day(store, **options):
+    return store.stream("orders", partition_by="day", **options)
+
+
+def days(storage):
+    """Return the days that are compacted, whole, and those that are not."""
+    store = storage.open()
+    left = {one.partition for one in store.stream("orders").compact(dry_run=True) if one.segments_before}
+    return sorted({*store.stream("orders").partitions()} - left), sorted(left)
+
+
+def test_day_is_compacted_once_a_later_one_begins(storage):
+    store = storage.open()
+    orders = by_day(store, auto_compact=True)
+
+    for day in range(4):
+        orders.append([event(10 * day + number, days=day) for number in range(3)])
+    store.close()
+
+    assert days(storage) == (["2026-02-05", "2026-02-06", "2026-02-07"], ["2026-02-08"])
+    assert len(ids(storage.open().stream("orders").read())) == 12
+
+
+def test_days_that_others_left_are_compacted_at_the_first_append(storage):
+    for day in range(3):
+        by_day(storage.open()).append(event(day, days=day))
+    store = storage.open()
+
+    by_day(store, auto_compact=True).append(event(9, days=2))
+    store.close()
+
+    assert days(storage) == (["2026-02-05", "2026-02-06"], ["2026-02-07"])
+
+
+def test_day_that_comes_late_is_compacted_when_the_store_is_closed(storage):
+    store = storage.open()
+    orders = by_day(store, auto_compact=True)
+
+    for day in (2, 0, 1):
+        orders.append(event(day, days=day))
+    store.close()
+
+    assert days(storage) == (["2026-02-05", "2026-02-06"], ["2026-02-07"])
+
+
+def test_writer_of_a_stream_by_day_compacts_the_days_that_are_over(storage):
+    with by_day(storage.open()).writer(auto_compact=True) as writer:
+        for day in range(3):
+            writer.append(event(day, days=day))
+            writer.flush()
+
+    assert days(storage) == (["2026-02-05", "2026-02-06"], ["2026-02-07"])
+
+
+@pytest.mark.parametrize("auto_compact", [False, True])
+def test_id_of_a_day_that_was_compacted_meanwhile_is_a_repeat_whatever_its_own_day(storage, auto_compact):
+    store = storage.open()
+    orders = by_day(store, auto_compact=auto_compact)
+    orders.append([event(1), event(2)])
+    orders.append(event(3, days=1))
+    if auto_compact:
+        wait_until(lambda: days(storage)[0] == ["2026-02-05"])
+    else:
+        orders.compact()
+
+    with pytest.raises(DuplicateEventError) as told:
+        orders.append(event(1, days=2))
+
+    assert (told.value.partition, told.value.offset) == ("2026-02-05", 0)
+    assert orders.append(event(2, days=2), on_duplicate="skip")[0].partition == "2026-02-05"
+
+
+def test_ids_of_compacted_days_take_no_memory_beside_their_index(storage):
+    orders = by_day(storage.open())
+    for day in range(3):
+        orders.append([event(10 * day + number, days=day) for number in range(5)])
+    assert len(orders._state._days) == 15
+
+    orders.compact()
+
+    assert orders._state._days == {}
+    orders.append(event(50, days=3))
+    assert orders._state._days == {"e50": "2026-02-08"}
