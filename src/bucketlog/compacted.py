@@ -473,15 +473,11 @@ class CompactedSegment:
 
         matches = np.ones(len(self.blocks), dtype=np.bool_)
         if wanted.since is not None or wanted.until is not None:
-            if self._times is None:
-                self._times = (
-                    np.array([one.min_time for one in self.blocks], dtype=np.int64),
-                    np.array([one.max_time for one in self.blocks], dtype=np.int64),
-                )
+            lowest, highest = self._block_times()
             if wanted.since is not None:
-                matches &= self._times[1] >= microseconds(wanted.since)
+                matches &= highest >= microseconds(wanted.since)
             if wanted.until is not None:
-                matches &= self._times[0] < microseconds(wanted.until)
+                matches &= lowest < microseconds(wanted.until)
         for kind, texts in (
             (b"t", wanted.types),
             (b"o", wanted.sources),
@@ -502,6 +498,25 @@ class CompactedSegment:
             matches &= either
         found: list[bool] = matches.tolist()
         return found
+
+    def newest_first(self, wanted: Filter) -> list[int]:
+        """Return the places of the blocks that may hold a wanted event, by their newest events."""
+        import numpy as np
+
+        places = np.flatnonzero(np.array(self.may_match(wanted), dtype=np.bool_))
+        found: list[int] = places[np.argsort(-self._block_times()[1][places], kind="stable")].tolist()
+        return found
+
+    def _block_times(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the lowest and the highest time of each block."""
+        if self._times is None:
+            import numpy as np
+
+            self._times = (
+                np.array([one.min_time for one in self.blocks], dtype=np.int64),
+                np.array([one.max_time for one in self.blocks], dtype=np.int64),
+            )
+        return self._times
 
     def _field_filters(self) -> NDArray[np.uint32]:
         if self._filters is None:

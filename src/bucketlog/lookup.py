@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from bucketlog.compacted import Block, CompactedSegment
     from bucketlog.event import Event
+    from bucketlog.filters import Needles
     from bucketlog.partition import PartitionReader
     from bucketlog.segments import Segment
     from bucketlog.stream import StreamState
@@ -114,10 +115,9 @@ def _without_indexed(state: StreamState, partition: str) -> tuple[PartitionReade
 
 
 def _show_blocks(reader: PartitionReader, segment: CompactedSegment, wanted: Filter, found: _Newest) -> None:
-    matches = segment.may_match(wanted)
     blocks = segment.blocks
-    places = [place for place, matching in enumerate(matches) if matching]
-    places.sort(key=lambda place: blocks[place].max_time, reverse=True)
+    places = segment.newest_first(wanted)
+    needles = wanted.needles()
     at_once = _BLOCKS_AT_ONCE if reader.root.appender is not None else _BLOCKS_AT_ONCE_REMOTE
     for begin in range(0, len(places), at_once):
         since = None if found.since is None else microseconds(found.since)
@@ -127,7 +127,7 @@ def _show_blocks(reader: PartitionReader, segment: CompactedSegment, wanted: Fil
         if not chosen:
             return
         for block, lines in _unpacked(reader, segment, sorted(chosen)):
-            found.show(_events_of(reader, segment, block, lines, wanted))
+            found.show(_events_of(reader, segment, block, lines, wanted, needles))
 
 
 def _unpacked(
@@ -148,7 +148,12 @@ def _unpacked(
 
 
 def _events_of(
-    reader: PartitionReader, segment: CompactedSegment, block: Block, lines: bytes, wanted: Filter
+    reader: PartitionReader,
+    segment: CompactedSegment,
+    block: Block,
+    lines: bytes,
+    wanted: Filter,
+    needles: Needles | None,
 ) -> list[Event]:
     try:
         found = filters.select(
@@ -158,7 +163,7 @@ def _events_of(
             offsets=range(block.first, block.first + block.events),
             partition=reader.partition,
             wanted=wanted,
-            needles=wanted.needles(),
+            needles=needles,
             eager=False,
         )
     except (ValueError, msgspec.DecodeError) as err:
@@ -183,7 +188,7 @@ def by_id(state: StreamState, partition: str, event_id: str) -> Event | None:
         try:
             places = segment.places_of(event_id)
             for block, lines in _unpacked(reader, segment, places) if places else ():
-                found = _events_of(reader, segment, block, lines, wanted)
+                found = _events_of(reader, segment, block, lines, wanted, wanted.needles())
                 if found:
                     return found[0]
         except NotFoundError:
