@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -18,6 +18,7 @@ from bucketlog.cli import (
     import_,
     read,
     recent,
+    signals,
     snapshots,
     stats,
     streams,
@@ -26,6 +27,7 @@ from bucketlog.cli import (
     vacuum,
     verify,
 )
+from bucketlog.cli.group import Commands, UrlFirst
 from bucketlog.cli.output import print_text
 from bucketlog.cli.run import guarded
 
@@ -56,6 +58,8 @@ COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "doctor": (doctor.doctor, doctor.EXAMPLE),
     "conformance": (conformance.conformance, conformance.EXAMPLE),
 }
+# Of the applications; the URL stands before the command.
+GROUPS: dict[str, Commands] = {"signals": signals.SIGNALS}
 
 app = typer.Typer(
     name="bucketlog",
@@ -88,11 +92,20 @@ def root(
     """Run what is an option's callback."""
 
 
-def _add(name: str, command: Callable[..., None], example: str) -> None:
-    paragraphs = inspect.cleandoc(command.__doc__ or "").split("\n\n")
-    text = "\n\n".join(paragraph.replace("\n", " ") for paragraph in paragraphs)
-    app.command(name, help=text, short_help=paragraphs[0].replace("\n", " "), epilog=_epilog(example))(guarded(command))
+def _texts(documented: Callable[..., None], example: str) -> dict[str, Any]:
+    """Return a command's help, made of its docstring and its example."""
+    paragraphs = [one.replace("\n", " ") for one in inspect.cleandoc(documented.__doc__ or "").split("\n\n")]
+    return {"help": "\n\n".join(paragraphs), "short_help": paragraphs[0], "epilog": _epilog(example)}
 
 
-for _name, (_command, _example) in COMMANDS.items():
-    _add(_name, _command, _example)
+def _add(to: typer.Typer, commands: dict[str, tuple[Callable[..., None], str]]) -> None:
+    for name, (command, example) in commands.items():
+        to.command(name, **_texts(command, example))(guarded(command))
+
+
+_add(app, COMMANDS)
+for _name, _group in GROUPS.items():
+    _commands = typer.Typer(cls=UrlFirst, no_args_is_help=True, rich_markup_mode="rich")
+    _commands.callback(**_texts(_group.take_url, _group.example))(_group.take_url)
+    _add(_commands, _group.commands)
+    app.add_typer(_commands, name=_name)

@@ -11,7 +11,7 @@ from typing import Any
 
 import typer.main
 
-from bucketlog.cli.app import COMMANDS, EXAMPLE, HELP, app
+from bucketlog.cli.app import COMMANDS, EXAMPLE, GROUPS, HELP, app
 
 _BAR = "\\|"  # what a bar is within a table
 _HEAD = """\
@@ -21,7 +21,8 @@ _HEAD = """\
 
 `pip install "bucketlog[cli]"` installs the program `bucketlog`. Data go to standard output, talk and progress to
 standard error; `--json` prints one object a line. Every command takes the URL of a store first, and `-o KEY=VALUE` for
-what the storage has to be told; every error is one line.
+what the storage has to be told; every error is one line. With the commands of an application the URL stands before the
+command: `bucketlog signals URL recent`.
 
 | exit code | |
 |---|---|
@@ -39,16 +40,24 @@ def reference() -> str:
     group: Any = typer.main.get_command(app)
     parts = [_HEAD, HELP.partition("\n\n")[0] + "\n", _code(EXAMPLE)]
     for name, command in group.commands.items():
-        parts.append(f"## bucketlog {name}\n")
-        parts.append(f"{command.help}\n")
-        arguments = [one for one in command.params if one.param_type_name == "argument"]
-        words = [one.metavar if one.required else f"[{one.metavar}]" for one in arguments]
-        parts.append(_code(f"bucketlog {name} [OPTIONS] {' '.join(words)}"))
-        parts.append("| | |\n|---|---|")
-        parts.extend(_row(one) for one in [*arguments, *(one for one in command.params if one not in arguments)])
-        parts.append("")
-        parts.append(_code(COMMANDS[name][1]))
+        if name in COMMANDS:
+            parts += _section(f"bucketlog {name}", command, COMMANDS[name][1])
+            continue
+        _, example, commands = GROUPS[name]
+        parts += _section(f"bucketlog {name} URL", command, example, " COMMAND …")
+        for below, (_, example_below) in commands.items():
+            parts += _section(f"bucketlog {name} URL {below}", command.commands[below], example_below)
     return "\n".join(parts)
+
+
+def _section(call: str, command: Any, example: str, end: str = "") -> list[str]:  # noqa: ANN401  (Typer's own class)
+    arguments = [one for one in command.params if one.param_type_name == "argument"]
+    options = [one for one in command.params if one not in arguments]
+    words = [one.metavar if one.required else f"[{one.metavar}]" for one in arguments if one.metavar not in call]
+    usage = " ".join([call, *(["[OPTIONS]"] if options else []), *words])
+    rows = [_row(one) for one in [*arguments, *options]]
+    head = [f"{'##' if ' URL ' not in call else '###'} {call}\n", f"{command.help}\n", _code(usage + end)]
+    return [*head, "| | |\n|---|---|", *rows, "", _code(example)]
 
 
 def _row(parameter: Any) -> str:  # noqa: ANN401  (Typer's own class, whose module is private)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from bucketlog.signals.envelopes import E
 
 _PROGRESS = "imported/metaspn-store.json"
-_READ_BYTES = 4 * 1024 * 1024
+_READ_BYTES = 1024 * 1024
 
 _log = logging.getLogger("bucketlog")
 
@@ -49,6 +49,10 @@ class Files(Protocol):
         """Return the names of a stream's files, sorted."""
         ...
 
+    def size(self, stream: str, name: str) -> int | None:
+        """Return how many bytes a file has; None where that is not known before it is read."""
+        ...
+
     def read(self, stream: str, name: str, start: int) -> Iterator[bytes]:
         """Yield a file's bytes from `start` on, in pieces; nothing when it is no longer than that."""
         ...
@@ -63,6 +67,10 @@ class LocalFiles:
     def list(self, stream: str) -> list[str]:
         """Return the names of a stream's files, sorted."""
         return sorted(one.name for one in (self._root / stream).glob("*.jsonl"))
+
+    def size(self, stream: str, name: str) -> int:
+        """Return how many bytes a file has."""
+        return (self._root / stream / name).stat().st_size
 
     def read(self, stream: str, name: str, start: int) -> Iterator[bytes]:
         """Yield a file's bytes from `start` on."""
@@ -87,6 +95,10 @@ class StoredFiles:
         names = (one.removeprefix(start) for one in self._store.objects.list(start))
         return [name for name in names if name.endswith(".jsonl") and "/" not in name]
 
+    def size(self, stream: str, name: str) -> int | None:  # noqa: ARG002  (of the protocol)
+        """Return None: an object's size is not known before it is read."""
+        return None
+
     def read(self, stream: str, name: str, start: int) -> Iterator[bytes]:
         """Yield a file's bytes from `start` on, all at once."""
         data = self._store.objects.get(f"{stream}/{name}")[start:]
@@ -106,6 +118,7 @@ def take_in(
     *,
     place: str,
     elsewhere: bool = False,
+    progress: Callable[[int, int], None] | None = None,
 ) -> list[Imported]:
     """Take in what was not yet, in the order of files and lines; the first copy of an id wins.
 
@@ -117,6 +130,7 @@ def take_in(
         writes: What stores envelopes, by stream.
         place: The store of metaspn-store that the files belong to.
         elsewhere: Whether that is another place than where ours is.
+        progress: Is told how many bytes were read, and of how many as far as is known.
 
     Raises:
         BrokenWorkspaceError: A line is no record; all before it is stored.
@@ -126,12 +140,31 @@ def take_in(
     done = _load_progress(store) if any(names.values()) else {}
     report = []
     kinds: tuple[Kind[Any], ...] = (SIGNALS, EMISSIONS)
+    prefix = f"{place}/" if elsewhere else ""  # a workspace may be moved as a whole
+    total = read = 0
+    if progress is not None:
+        for stream, found in names.items():
+            sizes = ((files.size(stream, name) or 0, done.get(f"{prefix}{stream}/{name}", (0, 0))[0]) for name in found)
+            total += sum(size - before if size >= before else size for size, before in sizes)
+
+    def told(pieces: Iterator[bytes]) -> Iterator[bytes]:
+        nonlocal read
+        for piece in pieces:
+            yield piece  # what is asked for next was asked for when this one was written
+            read += len(piece)
+            if progress is not None:
+                progress(read, max(read, total))
+
     for kind in kinds:
         for name in names[kind.stream]:
             file = f"{kind.stream}/{name}"
-            known_as = f"{place}/{file}" if elsewhere else file  # a workspace may be moved as a whole
-            progress = _Progress(*done.get(known_as, (0, 0)))
-            records = _records(files.read(kind.stream, name, progress.bytes), kind, f"{place}/{file}", progress)
+            known_as = f"{prefix}{file}"
+            far = _Progress(*done.get(known_as, (0, 0)))
+            size = files.size(kind.stream, name)
+            if size is not None and size < far.bytes:
+                far = _Progress(0, 0)  # another file under the name of one that was removed
+            pieces = told(files.read(kind.stream, name, far.bytes))
+            records = _records(pieces, kind, f"{place}/{file}", far)
             first = next(records, None)
             if first is None:
                 continue
@@ -140,10 +173,10 @@ def take_in(
             try:
                 writes[kind.stream](chain([first], records), "ignore")
             except BrokenWorkspaceError:  # all before that line was stored
-                _save_progress(store, done, known_as, progress)
+                _save_progress(store, done, known_as, far)
                 raise
-            _save_progress(store, done, known_as, progress)
-            report.append(Imported(file, progress.records))
+            _save_progress(store, done, known_as, far)
+            report.append(Imported(file, far.records))
     return report
 
 

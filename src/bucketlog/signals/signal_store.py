@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bucketlog.errors import CorruptCheckpointError, NotFoundError
+from bucketlog.errors import CorruptCheckpointError, NotFoundError, StoreNotFoundError
 from bucketlog.signals.checkpoints import ReplayCheckpoint, build_checkpoint
 from bucketlog.signals.codec import EMISSIONS, SIGNALS
 from bucketlog.signals.documents import Documents
@@ -20,7 +20,7 @@ from bucketlog.signals.writing import Writer
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from types import TracebackType
 
     from bucketlog.signals.envelopes import EmissionEnvelope, SignalEnvelope
@@ -35,6 +35,7 @@ class SignalStore(Queries):
         workspace: A path or a URL; the store lies in its part `store`. What metaspn-store left there is taken in.
         entity_match: Which references count as equal in filters: `"exact"` in all fields, `"identity"` in type,
             platform and value, whatever label and version they carry.
+        import_progress: Is told how many bytes of what metaspn-store left are taken in, and of how many.
         **storage_options: Of `bucketlog.open`, such as `endpoint_url` or `read_only`.
 
     Attributes:
@@ -56,6 +57,7 @@ class SignalStore(Queries):
         workspace: str | os.PathLike[str],
         *,
         entity_match: EntityMatch = "exact",
+        import_progress: Callable[[int, int], None] | None = None,
         **storage_options: Any,  # noqa: ANN401
     ) -> None:
         if entity_match not in ("exact", "identity"):
@@ -80,7 +82,9 @@ class SignalStore(Queries):
             self._emission_writer = Writer(EMISSIONS, emissions, self.emissions_dir)
             self._documents = Documents(store, self.snapshots_dir)
             self._writes = {SIGNALS.stream: self._signal_writer.write, EMISSIONS.stream: self._emission_writer.write}
-            take_in(store, opened.files, self._writes, place=str(self.store_root))
+            self._imported = take_in(
+                store, opened.files, self._writes, place=str(self.store_root), progress=import_progress
+            )
         except BaseException:
             store.close()
             raise
@@ -150,17 +154,33 @@ class SignalStore(Queries):
         """
         return self._emission_writer.write(emissions, on_duplicate)
 
-    def import_workspace(self, path: str | os.PathLike[str]) -> list[Imported]:
+    def import_workspace(
+        self, path: str | os.PathLike[str], *, progress: Callable[[int, int], None] | None = None
+    ) -> list[Imported]:
         """Take in what metaspn-store wrote to another workspace, as far as it was not before; ids count once.
 
-        Its records are taken, not its checkpoints and snapshots. One in this store's own place is taken in by itself.
+        Its records are taken, not its checkpoints and snapshots. One in this store's own place is taken in by opening
+        it; then this takes in what came since, and returns both.
+
+        Args:
+            path: The workspace, a directory.
+            progress: Is told how many bytes were read, and of how many.
 
         Raises:
+            StoreNotFoundError: There is no workspace at the path.
             BrokenWorkspaceError: A line is no record; all before it is stored.
             ReadOnlyError: This store was opened for reading.
         """
         root = Path(path).absolute() / STORE_FOLDER
-        return take_in(self._store, LocalFiles(root), self._writes, place=str(root), elsewhere=True)
+        if not root.is_dir():
+            msg = f"import {path}: there is no directory {root}; name the one that holds the `store` of metaspn-store"
+            raise StoreNotFoundError(msg)
+        files = LocalFiles(root)
+        if isinstance(self.store_root, Path) and root.resolve() == self.store_root.resolve():
+            more = take_in(self._store, files, self._writes, place=str(self.store_root), progress=progress)
+            self._imported += more
+            return list(self._imported)
+        return take_in(self._store, files, self._writes, place=str(root), elsewhere=True, progress=progress)
 
     # -- checkpoints ---------------------------------------------------------------------------------------------------
 

@@ -164,3 +164,39 @@ def test_another_workspace_is_taken_in_when_asked(peer, tmp_path, store):
     peer.write_signal(signal("d", T(6)))
     assert [one.records for one in store.import_workspace(str(tmp_path))] == [1]
     assert everything(store) == ["b", "a", "c", "d"]
+
+
+def test_an_import_tells_how_far_it_is(peer, tmp_path, store):
+    told = []
+    size = sum(path.stat().st_size for path in tmp_path.rglob("*.jsonl"))
+
+    store.import_workspace(tmp_path, progress=lambda *done: told.append(done))
+
+    assert [total for _, total in told] == [size] * 4
+    assert told == sorted(told)
+    assert told[-1] == (size, size)
+
+
+def test_importing_from_its_own_place_reads_nothing_twice_and_tells_what_opening_took_in(peer, tmp_path):
+    told = []
+    with SignalStore(tmp_path, import_progress=lambda *done: told.append(done)) as store:
+        assert [one.records for one in store.import_workspace(tmp_path)] == [1, 2, 1, 1]
+        assert len(told) == 4
+        peer.write_signal(signal("later", T(9)))
+        assert [one.records for one in store.import_workspace(tmp_path)] == [1, 2, 1, 1, 1]
+    with SignalStore(tmp_path) as store:
+        assert store.import_workspace(tmp_path) == []
+
+
+def test_a_new_file_under_the_name_of_one_that_was_removed_is_taken_in(peer, tmp_path):
+    SignalStore(tmp_path).close()
+    (peer.signals_dir / "2026-02-06.jsonl").unlink()
+    Peer(tmp_path).write_signal(signal("again", T(6)))
+
+    with SignalStore(tmp_path) as store:
+        assert everything(store) == ["b", "a", "c", "again"]
+
+
+def test_importing_from_where_no_workspace_is_is_an_error(tmp_path, store):
+    with pytest.raises(FileNotFoundError, match="there is no directory"):
+        store.import_workspace(tmp_path / "nope")
