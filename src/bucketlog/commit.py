@@ -33,6 +33,7 @@ from bucketlog.event import decode_ids
 from bucketlog.ids import Ids, Suspects
 from bucketlog.partition import Age, PartitionReader, starting_at
 from bucketlog.root import SYNC_INTERVAL_SECONDS
+from bucketlog.turns import Turns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -217,6 +218,7 @@ class PartitionWriter:
         self._distrusted = False  # the last sync failed
         self._synced_at = float("-inf")
         self._synced = False  # whether all before the end is known to be durable
+        self._turns = Turns(root.clock)
         self._basis = (0, Age(root))  # the head as of the last listing or own acknowledged commit, and since when
 
     # -- the callers' side ---------------------------------------------------------------------------------------------
@@ -646,6 +648,7 @@ class PartitionWriter:
     # -- one put a commit ----------------------------------------------------------------------------------------------
 
     def _commit_by_put(self, group: list[Request]) -> None:
+        self._turns.wait()
         while True:
             decision = self._decide(group)
             if not decision.lines:
@@ -661,9 +664,12 @@ class PartitionWriter:
                 b"".join(decision.lines), events=len(decision.ids), flags=seg.ALL_BEFORE_SYNCED, write_id=write_id
             )
             age = Age(self.root)  # of what this commit will tell of the head, whenever we come to look
+            began = self.root.clock.elapsed_seconds()
             won = self._put(self.folder + seg.segment_name(offset), data, write_id)
+            put_seconds = self.root.clock.elapsed_seconds() - began
             standing = self._standing(offset, write_id, won=won)
             if standing == "lost":
+                self._turns.lost()
                 self._catch_up()
                 continue
             if standing == "stray":
@@ -671,6 +677,7 @@ class PartitionWriter:
                 self._load()
                 continue
             self._settle(group, decision)
+            self._turns.won(put_seconds)
             if standing == "compacted":
                 self.relearn()  # the names behind it may have been removed: it says nothing of the head
             else:
