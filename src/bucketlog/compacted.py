@@ -9,13 +9,13 @@ from __future__ import annotations
 import struct
 import sys
 from array import array
-from binascii import crc32
 from bisect import bisect_left, bisect_right
 from datetime import UTC, datetime, timedelta
 from itertools import accumulate, chain
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import msgspec
+from isal.isal_zlib import crc32
 
 from bucketlog import bloom
 

@@ -6,8 +6,9 @@ Everything here maps values to values; the format is described in docs/format.md
 from __future__ import annotations
 
 import re
-from binascii import crc32
 from typing import TYPE_CHECKING, NamedTuple
+
+from isal.isal_zlib import crc32
 
 if TYPE_CHECKING:
     from collections.abc import Collection
