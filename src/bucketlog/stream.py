@@ -6,6 +6,7 @@ import os
 import threading
 import weakref
 from collections import deque
+from contextlib import closing
 from dataclasses import asdict
 from itertools import chain
 from typing import TYPE_CHECKING, Literal, TypeAlias, overload
@@ -43,7 +44,7 @@ from bucketlog.segments import parse_segment
 from bucketlog.tail import Tail
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime, timedelta
 
     from bucketlog.arrow import ArrowReader
@@ -63,6 +64,7 @@ __all__ = ["Batch", "Commit", "OnDuplicate", "Reader", "Stream", "StreamState"]
 OnDuplicate: TypeAlias = Literal["raise", "skip", "return"]
 _ON_DUPLICATE = ("raise", "skip", "return")
 _PARTITIONS_AHEAD = 8
+_DAYS_ALONE = 4
 _SMALL_PARTITION_BYTES = 1024 * 1024
 _REFRESH_ALWAYS_ENTRIES = 100  # looking at so few segments of other days costs less than the commit
 _REFRESH_SHARE = 20  # beyond that, at most a twentieth of the time is spent looking
@@ -740,11 +742,22 @@ class Stream:
         names = self.partitions()[::-1]
         if settings.partition_by != "day":
             return lookup.newest(self._state, names, wanted, n)
+        days = [name for name in names if _day_matches(name, wanted)]
         best: list[Event] = []
-        for name in names:
-            if len(best) < n and _day_matches(name, wanted):  # every event of an earlier day is older
-                best += lookup.newest(self._state, [name], wanted, n - len(best))
+        with closing(self._newest_of_days(days, wanted, n)) as found:
+            while len(best) < n and (newest := next(found, None)) is not None:  # all of an earlier day is older
+                best += newest[: n - len(best)]
         return best
+
+    def _newest_of_days(self, days: Sequence[str], wanted: Filter, n: int) -> Generator[list[Event], None, None]:
+        def look(day: str) -> list[Event]:
+            return lookup.newest(self._state, [day], wanted, n)
+
+        # What is asked for mostly lies in the last few days. What does not may lie in any of hundreds.
+        alone = len(days) if self._root.appender is not None else _DAYS_ALONE
+        yield from map(look, days[:alone])
+        if alone < len(days):
+            yield from map_ahead(self._root.executor, look, days[alone:], ahead=_PARTITIONS_AHEAD)
 
     def get(self, event_id: str) -> Event | None:
         """Return the event with an id, or None.

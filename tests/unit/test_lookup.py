@@ -18,6 +18,7 @@ from bucketlog_backends.memory import open_memory
 from .stores import PutOnly, ids
 
 START = datetime(2026, 2, 5, tzinfo=UTC)
+DAY = timedelta(days=1)
 numbers = itertools.count()
 
 
@@ -247,3 +248,34 @@ def test_what_was_merged_and_removed_meanwhile_is_looked_for_again(put):
         assert look(reader.stream("s"))
         assert begun.is_set()
     assert [key for key in (one.key for one in log.store.backend.list(folder)) if key.endswith(".zst")]
+
+
+def test_older_days_of_an_object_store_are_looked_at_side_by_side():
+    log = Log("day", put=True)
+    for day in range(12):
+        log.stream.append(Event(type="e", id=f"{day}", subject="rare" if day == 0 else "s", time=START + day * DAY))
+    both = threading.Barrier(2)
+
+    class Meeting(PutOnly):
+        def get(self, key, start=0, end=None):
+            # Looked at by one thread, these would wait for ever: two of the days behind the newest four.
+            if any(f"/2026-02-{5 + day:02}/{0:020d}" in key for day in (6, 7)):
+                both.wait(30)
+            return super().get(key, start, end)
+
+    with bucketlog.open(Meeting(open_memory(log.url, {}, create=True))) as reader:
+        assert ids(reader.stream("s").recent(3, subject="rare")) == ["0"]
+    assert not both.broken
+
+
+@pytest.mark.parametrize("put", [False, True])
+def test_days_behind_what_was_asked_for_are_not_looked_at(put):
+    log = Log("day", put=put)
+    for day in range(12):
+        log.stream.append(Event(type="e", id=f"{day:02}", time=START + day * DAY))
+    reader = log.open()
+    looked_at = set()
+    reader.backend.plan = lambda call: looked_at.add(call.key.split("/")[2]) if "/2026-" in call.key else None
+
+    assert ids(reader.stream("s").recent(3)) == ["11", "10", "09"]
+    assert looked_at == {"2026-02-16", "2026-02-15", "2026-02-14"}
