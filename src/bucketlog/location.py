@@ -18,12 +18,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from bucketlog.backend import Backend, find_factory, installed_backends
+from bucketlog.backend import SHIPPED, Backend, find_factory, installed_backends
 from bucketlog.errors import InvalidOptionError, InvalidURLError
 
-_ALLOWED = (
-    "memory://name, file:///path, a plain path, s3://bucket/prefix, any fsspec URL, or an obstore or fsspec object"
-)
+_ALLOWED = "memory://name, file:///path, a plain path, s3://bucket/prefix, any fsspec URL, an obstore or fsspec object, or (fsspec filesystem, path)"
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _CHAIN = re.compile(
     r"([A-Za-z][A-Za-z0-9+.-]*)(?:://.*)?::[A-Za-z][A-Za-z0-9+.-]*://"
@@ -84,7 +82,8 @@ def parse(target: object, storage_options: object, options: Mapping[str, object]
     plus, as keys hold it. A `UPath` stands for its URL and its storage options.
 
     Args:
-        target: A URL, a path, a `UPath`, an obstore store, an fsspec filesystem, or a backend.
+        target: A URL, a path, a `UPath`, an obstore store, an fsspec filesystem, the pair of one and a path, or a
+            backend.
         storage_options: A mapping as pandas, polars and fsspec take it, or None.
         options: Keywords that `bucketlog.open` itself does not know.
 
@@ -134,6 +133,8 @@ def _wrapped_by(target: object) -> str | None:
         return None
     if isinstance(target, Backend):
         return ""
+    if isinstance(target, tuple) and len(target) == 2:  # a filesystem, and a path in it
+        return "fsspec" if _wrapped_by(target[0]) == "fsspec" else None
     bases = {f"{base.__module__}.{base.__qualname__}" for base in type(target).__mro__}
     if "fsspec.spec.AbstractFileSystem" in bases:  # asked first: obstore has a filesystem for fsspec too
         return "fsspec"
@@ -175,7 +176,10 @@ def _parse_text(text: str, given: dict[str, object], *, query_is_options: bool) 
 
 def _find_scheme(scheme: str, url: str, *, chained: bool) -> str:
     """Return the entry point for a scheme, asking fsspec for what it knows only when there is none."""
-    installed = set(installed_backends().names) - {"fsspec"}  # which is no scheme
+    no_scheme = {"fsspec"}
+    if scheme in SHIPPED.keys() - no_scheme and not chained:
+        return scheme
+    installed = installed_backends().names - no_scheme
     if scheme in installed and not chained:
         return scheme
     known = _fsspec_protocols()

@@ -199,7 +199,7 @@ def open(
 
     Args:
         url: `memory://name`, `file:///path`, a plain or `os.PathLike` path, `s3://bucket/prefix`, any fsspec URL, or a
-            ready obstore or fsspec object.
+            ready obstore or fsspec object, or the pair of an fsspec filesystem and a path.
         create: Whether to make a store where there is none.
         read_only: Refuse to write.
         single_writer: Promise that nobody else writes: the only way to use storage without conditional writes.

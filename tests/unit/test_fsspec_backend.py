@@ -12,6 +12,7 @@ from fsspec.implementations.dirfs import DirFileSystem
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
+import bucketlog
 from bucketlog.backend import ABSENT, ANY, VersioningBackend
 from bucketlog.errors import (
     AccessDeniedError,
@@ -411,3 +412,15 @@ def test_conditional_put_is_not_acknowledged_when_versioning_was_switched_on(bac
 
     backend.versioned = True
     assert backend.put("newer", b"bytes", if_version=ABSENT)
+
+
+def test_store_is_opened_on_a_ready_filesystem_and_a_path_in_it(tmp_path):
+    filesystem = fsspec.filesystem("file")
+    with pytest.raises(InvalidURLError, match=r"Give the pair \(filesystem, path\)"):
+        bucketlog.open(filesystem)
+
+    with bucketlog.open((filesystem, str(tmp_path / "events"))) as store:
+        store.stream("s").append(bucketlog.Event(type="e", id="0"))
+
+    with bucketlog.open(tmp_path / "events") as store:
+        assert [event.id for event in store.stream("s").read()] == ["0"]

@@ -1,5 +1,6 @@
 """Whatever `bucketlog.open` is given becomes a backend, a URL and options, or an error that says what to write."""
 
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -7,6 +8,7 @@ from types import ModuleType
 import pytest
 
 from bucketlog import location
+from bucketlog.backend import SHIPPED, installed_backends
 from bucketlog.errors import InvalidOptionError, InvalidURLError, StoreNotFoundError
 from bucketlog.location import Location, parse, redact
 from bucketlog_backends.memory import MemoryBackend, open_memory
@@ -200,6 +202,7 @@ def test_ready_objects_are_handed_to_the_backend_that_knows_them():
 
     assert (parse(filesystem, None, {}).factory, parse(filesystem, None, {}).ready) == ("fsspec", filesystem)
     assert (parse(store, None, {}).factory, parse(store, None, {}).ready) == ("s3", store)
+    assert parse((filesystem, "a/b"), None, {}).ready == (filesystem, "a/b")
     assert parse(as_fsspec, None, {}).factory == "fsspec"
 
 
@@ -311,3 +314,19 @@ def test_a_location_hides_its_secrets_when_it_is_printed():
 
     assert SECRET not in repr(found)
     assert "sftp://host/path" in repr(found)
+
+
+def test_backends_that_are_shipped_are_those_of_the_entry_points():
+    installed = {one.name: one.value for one in installed_backends() if one.dist.name == "bucketlog"}
+
+    assert installed == SHIPPED
+
+
+def test_opening_a_store_of_a_shipped_backend_reads_no_metadata_of_what_is_installed(tmp_path):
+    program = f"""
+import sys, bucketlog
+bucketlog.open({str(tmp_path / "events")!r}).stream("s").append(bucketlog.Event(type="e"))
+bucketlog.open("memory://one").stream("s").append(bucketlog.Event(type="e"))
+assert "importlib.metadata" not in sys.modules, sorted(one for one in sys.modules if one.startswith("importlib"))
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
