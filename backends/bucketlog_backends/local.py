@@ -561,10 +561,9 @@ class LocalBackend:
         for part, entry in self._children(prefix, start_after):
             key = prefix + part
             if part.endswith("/"):
-                below = self._walk(key, start_after, delimiter=False)
                 if not delimiter:
-                    yield from below
-                elif next(below, None) is not None:
+                    yield from self._walk(key, start_after, delimiter=False)
+                elif self._holds_one(key, start_after):
                     yield Entry(key)
             else:
                 try:
@@ -575,6 +574,19 @@ class LocalBackend:
                     raise self._failed(err, "list", key) from err
                 if stat.S_ISREG(found.st_mode):
                     yield Entry(key, found.st_size, datetime.fromtimestamp(found.st_mtime, UTC))
+
+    def _holds_one(self, prefix: str, start_after: str) -> bool:
+        """Tell whether there is a key below a folder; mostly the first file that comes along is one."""
+        if start_after < prefix:
+            try:
+                with self._locks.making_room(lambda: os.scandir(self._base + prefix)) as entries:
+                    if any(not entry.name.startswith(".") and entry.is_file() for entry in entries):
+                        return True
+            except (FileNotFoundError, NotADirectoryError):
+                return False
+            except OSError as err:
+                raise self._failed(err, "list", prefix) from err
+        return next(self._walk(prefix, start_after, delimiter=False), None) is not None
 
     def _children(self, prefix: str, start_after: str) -> Sequence[tuple[str, os.DirEntry[str]]]:
         """Return what lies in a folder, in the order of whole keys: a folder sorts with the slash behind its name."""

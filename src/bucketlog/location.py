@@ -21,7 +21,10 @@ from urllib.parse import unquote
 from bucketlog.backend import SHIPPED, Backend, find_factory, installed_backends
 from bucketlog.errors import InvalidOptionError, InvalidURLError
 
-_ALLOWED = "memory://name, file:///path, a plain path, s3://bucket/prefix, any fsspec URL, an obstore or fsspec object, or (fsspec filesystem, path)"
+_ALLOWED = (
+    "memory://name, file:///path, a plain path, s3://bucket/prefix, any fsspec URL, an obstore or fsspec object, or "
+    "the pair (fsspec filesystem, path)"
+)
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _CHAIN = re.compile(
     r"([A-Za-z][A-Za-z0-9+.-]*)(?:://.*)?::[A-Za-z][A-Za-z0-9+.-]*://"
