@@ -215,6 +215,7 @@ class PartitionWriter:
         self._reader.seek(-1)
         self._ids = Ids(self._read_ids)
         self._loaded = False
+        self._surveyed: Segment | None = None  # the last one listed when only the ids were learnt, not the head
         self._distrusted = False  # the last sync failed
         self._synced_at = float("-inf")
         self._synced = False  # whether all before the end is known to be durable
@@ -275,12 +276,11 @@ class PartitionWriter:
         for error in decision.errors.values():
             raise error
 
-    def knows(self, name: str, size: int) -> bool:
-        """Tell whether all is known of a partition whose newest segment has this name and size."""
+    def knows(self, newest: Segment) -> bool:
+        """Tell whether all ids are known of a partition of which this was listed last."""
         with self._lead:
-            newest = seg.parse_segment(self.folder, name, size)
-            if not self._loaded or newest is None:
-                return False
+            if not self._loaded:
+                return newest == self._surveyed
             reader, appender = self._reader, self.root.appender
             if newest.next is not None:
                 return newest.next <= reader.offset
@@ -288,19 +288,42 @@ class PartitionWriter:
                 return newest.first < reader.offset
             if newest.first < reader.offset and not reader.byte:  # we stand behind what was closed
                 return appender.is_sealed(newest.key)
-            return (newest.key, size) == (reader.key, reader.byte)
+            return (newest.key, newest.size) == (reader.key, reader.byte)
 
     def in_segments(self, suspects: Suspects) -> set[str]:
         """Return those of some ids that compacted segments hold, as far as was learnt of them."""
         with self._lead:
-            self._load()
-            return self._asking(lambda: self._ids.in_segments(suspects))
+            if self._surveyed is None:
+                self._load()
+            found = self._asking(lambda: self._ids.in_segments(suspects))
+            if found and not self._loaded:  # it may lie before the start of the log
+                self._load()
+                found = self._asking(lambda: self._ids.in_segments(suspects))
+            return found
+
+    def survey(self, listed: Sequence[Segment]) -> None:
+        """Learn the ids of a partition that was listed just now; where all of it is compacted, by the indexes alone.
+
+        Args:
+            listed: All its segments, in the order of their names.
+        """
+        compacted = [one for one in listed if one.next is not None]
+        with self._lead:
+            if not self._loaded and compacted:
+                counting = seg.chain(compacted, start=min(one.first for one in compacted), floor=0)
+                end = counting[-1].next or 0
+                if all(one.first < end for one in listed):
+                    self._ids.clear()
+                    if all(map(self._learn_segment, counting)):
+                        self._surveyed = listed[-1]
+                        return
+            self.refresh()
 
     def refresh(self) -> None:
         """Learn of all that was committed by others."""
         with self._lead:
             self._catch_up()
-            self._loaded = True
+            self._loaded, self._surveyed = True, None
 
     def relearn(self) -> None:
         """Begin anew, as segments were compacted: their indexes take less memory than what was learnt from them."""
@@ -431,6 +454,7 @@ class PartitionWriter:
     def _begin_anew(self) -> None:
         """List before the next commit: what the last one wrote is not known for sure."""
         self._reader.key, self._loaded, self._synced = "", False, False
+        self._surveyed = None
 
     # -- knowing what is there -----------------------------------------------------------------------------------------
 
@@ -439,7 +463,7 @@ class PartitionWriter:
         slept = self.root.appender is None and self._basis[1].seconds() >= self._grace_seconds / 2
         if slept or not self._loaded:
             self._catch_up()
-            self._loaded = True
+            self._loaded, self._surveyed = True, None
 
     def _catch_up(self) -> None:
         """Learn of all that was committed by others."""

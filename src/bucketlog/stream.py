@@ -40,7 +40,7 @@ from bucketlog.partitioning import (
     partition_of,
 )
 from bucketlog.reader import Batch, Piece, Reader, batch_reader, event_reader, pieces
-from bucketlog.segments import parse_segment
+from bucketlog.segments import Segment, parse_segment
 from bucketlog.tail import Tail
 
 if TYPE_CHECKING:
@@ -216,20 +216,20 @@ class StreamState:
 
     def _look_at_days(self) -> int:
         count = 0
-        newest: dict[str, tuple[str, int]] = {}
+        listed: dict[str, list[Segment]] = {}
         for entry in self.root.backend.list(self.folder):
             count += 1
             folder, _, name = entry.key.removeprefix(self.folder).rpartition("/")
             day = name_of(folder)
-            if day is not None and parse_segment("", name, entry.size):
-                newest[day] = (name, entry.size)
-        writers = {day: self.writer(day) for day in newest}
-        behind = [writers[day] for day, (name, size) in newest.items() if not writers[day].knows(name, size)]
+            segment = parse_segment(entry.key.removesuffix(name), name, entry.size)
+            if day is not None and segment is not None:
+                listed.setdefault(day, []).append(segment)
+        behind = [(writer, found) for day, found in listed.items() if not (writer := self.writer(day)).knows(found[-1])]
         if self.root.appender is None and len(behind) > 1:
-            deque(map_ahead(self.root.executor, PartitionWriter.refresh, behind, ahead=_PARTITIONS_AHEAD), 0)
+            deque(map_ahead(self.root.executor, lambda one: one[0].survey(one[1]), behind, ahead=_PARTITIONS_AHEAD), 0)
         else:
-            for writer in behind:
-                writer.refresh()
+            for writer, found in behind:
+                writer.survey(found)
         return count
 
     def look_anew(self) -> None:

@@ -193,3 +193,70 @@ def test_ids_of_compacted_days_take_no_memory_beside_their_index(storage):
     assert orders._state._days == {}
     orders.append(event(50, days=3))
     assert orders._state._days == {"e50": "2026-02-08"}
+
+
+# -- the first append of a process that comes to many days -------------------------------------------------------------
+
+
+@pytest.fixture
+def five_days(storage):
+    orders = by_day(storage.open())
+    for day in range(5):
+        orders.append([event(10 * day + number, days=day) for number in range(4)])
+    orders.compact()
+    return storage
+
+
+def calls_below(store, day):
+    return [(call.method, call.key.rpartition("/")[2]) for call in store.backend.calls if f"/{day}/" in call.key]
+
+
+def test_days_that_are_compacted_are_known_by_one_listing_and_their_indexes(five_days):
+    store = five_days.open()
+
+    by_day(store).append(event(99, days=4))
+
+    assert len(calls_below(store, "2026-02-06")) <= 2
+    assert {method for method, _ in calls_below(store, "2026-02-06")} == {"get"}
+    with pytest.raises(DuplicateEventError) as told:
+        by_day(store).append(event(11, days=4))
+    assert (told.value.partition, told.value.offset) == ("2026-02-06", 1)
+
+
+def test_id_before_the_start_of_a_compacted_day_is_free_for_another_day(five_days):
+    five_days.open().stream("orders").truncate(before=2, partition="2026-02-06")
+    orders = by_day(five_days.open())
+
+    assert orders.append(event(11, days=4))[0].partition == "2026-02-09"
+    with pytest.raises(DuplicateEventError):
+        orders.append(event(12, days=4))
+
+
+def test_day_that_is_compacted_in_part_is_read_whole(five_days):
+    by_day(five_days.open()).append(event(77, days=1))
+    orders = by_day(five_days.open())
+
+    for number in (11, 77):
+        assert orders.append(event(number, days=4), on_duplicate="skip")[0].partition == "2026-02-06"
+
+
+def test_what_others_append_to_a_day_that_was_only_surveyed_is_known_too(five_days):
+    orders, other = by_day(five_days.open()), by_day(five_days.open())
+    orders.append(event(98, days=4))
+
+    other.append(event(77, days=1))
+
+    assert orders.append(event(77, days=4), on_duplicate="skip")[0].partition == "2026-02-06"
+
+
+def test_id_of_a_surveyed_day_is_found_after_its_segment_was_replaced(five_days):
+    orders, other = by_day(five_days.open()), by_day(five_days.open())
+    orders.append(event(98, days=4))
+    for number in range(70, 76):
+        other.append(event(number, days=1))
+        other.compact()
+    other.vacuum(grace=0, exclusive=True)
+    other.vacuum(grace=0, exclusive=True)
+
+    for number in (11, 77 - 7, 75):
+        assert orders.append(event(number, days=4), on_duplicate="skip")[0].partition == "2026-02-06"
