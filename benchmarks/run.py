@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from bucketlog.errors import BucketlogError
 
-from . import appending, figure, replaying, report, s3, scaling, starting
+from . import appending, figure, replaying, report, s3, scaling, signals, starting
 from .fresh import ProbeError
 from .sizes import SIZES
 
@@ -41,6 +41,7 @@ SUBJECTS: dict[str, Subject] = {
     "ids": appending.random_ids,
     "replay": replaying.replays,
     "scaling": partial(scaling.scaling, curves=curves),
+    "signals": signals.signals,
     "s3": s3.s3,
 }
 

@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 import pytest
 
 REPOSITORY = Path(__file__).parents[2]
-LOCAL = ("import", "append", "batch", "ids", "replay", "scaling")
+LOCAL = ("import", "append", "batch", "ids", "replay", "scaling", "signals")
 PROMISED = (
     "durable single append, local",
     "durable append in batches of 1,000, departures",
@@ -26,6 +26,17 @@ PROMISED = (
     "append in batches of 1,000 with random ids, 1,000 events",
     "single append as the log grows, uuid7 ids",
     "recent(20, subject=…) as the log grows, p50",
+    "write_signals, 1,000 of today",
+    "write_signals, 1,000 of the past, day after day",
+    "iter_signals, 300 signals, live",
+    "iter_signals, 300 signals, compacted",
+    "newest 20 of an entity, 100 signals, compacted",
+    "newest 20 of an entity with one or two a day, 100 signals, compacted",
+    "newest 20 of an entity as the history grows, compacted",
+    "newest 20 of a source, 100 signals, compacted",
+    "first write after opening, 100 signals, live",
+    "first write after opening, 100 signals, compacted",
+    "first write after opening as the history grows, compacted",
 )
 PROMISED_S3 = (
     "requests of a commit, S3",
@@ -86,6 +97,18 @@ def test_a_peer_that_is_missing_is_told_with_its_reason(tmp_path):
     assert line["ours"] is None
     assert "umadb is not installed (built for another machine)" in line["note"]
     assert line["note"] in printed
+
+
+def test_signals_are_measured_alone_where_their_peer_is_missing(tmp_path):
+    (tmp_path / "metaspn_store.py").write_text("raise ImportError('taken away')")
+
+    _printed, measured = bench(tmp_path, "signals", PYTHONPATH=str(tmp_path))
+
+    lines = {one["name"]: one for one in measured["results"]}
+    for name in ("iter_signals, 300 signals, compacted", "newest 20 of a source, 100 signals, compacted"):
+        assert lines[name]["ours"] > 0
+        assert lines[name]["theirs"] is None
+        assert "metaspn-store is not installed (taken away)" in lines[name]["note"]
 
 
 def test_a_benchmark_that_is_not_there_is_wrong_usage(tmp_path):
