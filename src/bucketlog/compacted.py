@@ -51,6 +51,7 @@ _PAGE_ENTRIES = 512  # of the table of ids; each page has its own CRC-32, as no 
 _PAGE_BYTES = 8 * _PAGE_ENTRIES + 4
 _ID_BYTES = _ID_BITS // 8 + 8  # of the index for an event, if its ids do not ascend
 _OVERLAPS_MAX = 3  # when an id lies in the ranges of no more blocks than this, ranges are all that it takes
+_HASHES_KEPT = 50_000  # of each kind of text
 _SAMPLES = 64  # of the ids, to tell whether they ascend over a segment: ranges of one that is small tell little
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -161,6 +162,7 @@ class Builder:
         self._ids: list[NDArray[np.uint64]] = []
         self._low = self._high = ""
         self._samples: list[str] = []  # of the ids, evenly
+        self._hashes = _FieldHashes()
 
     def add(self, commits: bytes, *, events: int) -> None:
         """Add whole commits of so many events.
@@ -206,7 +208,7 @@ class Builder:
         )
         self._low, self._high = (min(self._low, low), max(self._high, high)) if self._packed else (low, high)
         self._packed += frame
-        self._filters.append(_hash_fields(keys))
+        self._filters.append(self._hashes.of(keys))
         self._ids.append(bloom.hash_texts(ids))
         self._samples += ids[:: len(ids) // _SAMPLES + 1]
         self._cut += len(keys)
@@ -323,18 +325,33 @@ def _mean_overlaps(blocks: Sequence[Block]) -> float:
     return sum(bisect_right(lows, low) - bisect_left(highs, low) for low in lows) / max(len(lows), 1)
 
 
-def _hash_fields(keys: Sequence[_Keys]) -> NDArray[np.uint64]:
-    import numpy as np
+class _FieldHashes:
+    """Hashes of types, sources, subjects and tags, which come again and again from block to block."""
 
-    texts = (
-        (b"t", {one.type for one in keys}),
-        (b"o", {one.source for one in keys}),
-        (b"s", {one.subject for one in keys}),
-        (b"g", set(chain.from_iterable(one.tags for one in keys))),
-    )
-    return np.array(
-        [bloom.hash_text(text, kind) for kind, found in texts for text in found if text is not None], dtype=np.uint64
-    )
+    def __init__(self) -> None:
+        self._known: dict[bytes, dict[str, int]] = {kind: {} for kind in (b"t", b"o", b"s", b"g")}
+
+    def of(self, keys: Sequence[_Keys]) -> NDArray[np.uint64]:
+        """Return the hash of each text that some events hold, once."""
+        import numpy as np
+
+        hashes: list[int] = []
+        for kind, found in (
+            (b"t", {one.type for one in keys}),
+            (b"o", {one.source for one in keys}),
+            (b"s", {one.subject for one in keys}),
+            (b"g", set(chain.from_iterable([one.tags for one in keys]))),
+        ):
+            known = self._known[kind]
+            if len(known) > _HASHES_KEPT:
+                known.clear()
+            for text in found:
+                if text is not None:
+                    hashed = known.get(text)
+                    if hashed is None:
+                        hashed = known[text] = bloom.hash_text(text, kind)
+                    hashes.append(hashed)
+        return np.array(hashes, dtype=np.uint64)
 
 
 # -- reading -----------------------------------------------------------------------------------------------------------
