@@ -26,7 +26,6 @@ import argparse
 import sys
 import time
 from collections import Counter
-from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import islice
@@ -143,14 +142,9 @@ def batches(
     signals = replay(checkpoint=checkpoint)
     while batch := list(islice(signals, BATCH_SIGNALS)):
         yield batch
-        behind = store.build_signal_checkpoint(batch)
-        if behind and checkpoint and behind.last_timestamp == checkpoint.last_timestamp:
-            # The batch before it ended at the same moment: what was seen of that moment is what both have seen.
-            seen = checkpoint.seen_ids_at_timestamp + behind.seen_ids_at_timestamp
-            behind = replace(behind, seen_ids_at_timestamp=seen)
-        if behind:
-            store.write_checkpoint(worker, behind)
-        checkpoint = behind
+        checkpoint = store.build_signal_checkpoint(batch, after=checkpoint)
+        if checkpoint:
+            store.write_checkpoint(worker, checkpoint)
 
 
 def made_of(

@@ -61,14 +61,18 @@ class ReplayCheckpoint:
         return lambda signal: signal.timestamp != last or signal.signal_id not in seen
 
 
-def build_checkpoint(processed: Iterable[SignalEnvelope]) -> ReplayCheckpoint | None:
-    """Return the checkpoint after some signals, or None when there are none.
+def build_checkpoint(
+    processed: Iterable[SignalEnvelope], after: ReplayCheckpoint | None = None
+) -> ReplayCheckpoint | None:
+    """Return the checkpoint after some signals that were replayed from another one; that one when there are none.
 
     Raises:
         ValueError: A signal is older than the one before it.
     """
     last: datetime | None = None
     seen: dict[str, None] = {}
+    if after is not None:
+        last, seen = after.last_timestamp, dict.fromkeys(after.seen_ids_at_timestamp)
     for signal in processed:
         time = to_utc(signal.timestamp)
         if last is not None and time < last:

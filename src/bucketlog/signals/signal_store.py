@@ -184,13 +184,20 @@ class SignalStore(Queries):
 
     # -- checkpoints ---------------------------------------------------------------------------------------------------
 
-    def build_signal_checkpoint(self, processed_signals: Iterable[SignalEnvelope]) -> ReplayCheckpoint | None:
+    def build_signal_checkpoint(
+        self, processed_signals: Iterable[SignalEnvelope], *, after: ReplayCheckpoint | None = None
+    ) -> ReplayCheckpoint | None:
         """Return the checkpoint after some signals, or None when there are none.
 
+        Args:
+            processed_signals: In the order of their replay.
+            after: The checkpoint that they were replayed from: what had been seen at the same moment stays seen, and
+                it is what is returned when there are none.
+
         Raises:
-            ValueError: A signal is older than the one before it.
+            ValueError: A signal is older than the one before it, or than `after`.
         """
-        return build_checkpoint(processed_signals)
+        return build_checkpoint(processed_signals, after)
 
     def write_checkpoint(self, name: str, checkpoint: ReplayCheckpoint) -> AnyPath:
         """Replace the checkpoint of a name, whoever wrote it; return its path.

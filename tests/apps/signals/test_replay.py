@@ -153,6 +153,16 @@ def test_a_checkpoint_holds_the_greatest_time_and_what_was_seen_at_it(store):
     assert store.build_signal_checkpoint([]) is None
 
 
+def test_checkpoint_of_a_batch_adds_to_the_one_that_it_was_replayed_from(store):
+    before = ReplayCheckpoint(T(5), ("a",))
+
+    assert store.build_signal_checkpoint([signal("b", T(5))], after=before) == ReplayCheckpoint(T(5), ("a", "b"))
+    assert store.build_signal_checkpoint([signal("c", T(6))], after=before) == ReplayCheckpoint(T(6), ("c",))
+    assert store.build_signal_checkpoint([], after=before) == before
+    with pytest.raises(ValueError, match="non-decreasing"):
+        store.build_signal_checkpoint([signal("d", T(4))], after=before)
+
+
 def test_checkpoints_are_replaced_and_read_back(store, open_store):
     assert store.read_checkpoint("w") is None
     store.write_checkpoint("w", ReplayCheckpoint(T(5), ("a",)))
