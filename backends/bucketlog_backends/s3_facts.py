@@ -193,17 +193,16 @@ class Experiment:
             return NOT_MEASURED
         slow = (datetime.now(UTC) - _CLOCK_OFF).strftime("%Y%m%dT%H%M%SZ")
 
-        class SlowSigner(S3SigV4Auth):
-            def canonical_request(self, request: Any) -> Any:  # noqa: ANN401
-                request.context["timestamp"] = slow
-                del request.headers["X-Amz-Date"]
-                request.headers["X-Amz-Date"] = slow
-                return super().canonical_request(request)
+        def sign_slowly(request: Any) -> Any:  # noqa: ANN401
+            request.context["timestamp"] = slow
+            del request.headers["X-Amz-Date"]
+            request.headers["X-Amz-Date"] = slow
+            return S3SigV4Auth.canonical_request(signer, request)
 
         def sign_again(request: Any, **_: object) -> None:  # noqa: ANN401
             names = ("Authorization", "X-Amz-Date", "X-Amz-Content-SHA256", "X-Amz-Security-Token")
             late = AWSRequest(method=request.method, url=request.url)
-            SlowSigner(credentials, "s3", client.meta.region_name).add_auth(late)
+            signer.add_auth(late)
             for name in names:
                 if name in request.headers:
                     del request.headers[name]
@@ -211,6 +210,8 @@ class Experiment:
                     request.headers[name] = late.headers[name]
 
         client = client_of(self._settings)
+        signer = S3SigV4Auth(credentials, "s3", client.meta.region_name)
+        vars(signer)["canonical_request"] = sign_slowly
         client.meta.events.register("before-send.s3.HeadObject", sign_again)
         key = self._new_key()
         self._put(key)
