@@ -202,7 +202,7 @@ class BufferedWriter:
                 self._changed.notify_all()
             if self._compactor is not None:
                 for one in commits:
-                    self._compactor.wrote(one.partition, size * len(one.indexes) // count)
+                    self._compactor.wrote(one, size * len(one.indexes) // count)
 
     def _take(self) -> int:
         """Take the next commit's events out of the buffer, one at least, as many as fit; return their bytes."""

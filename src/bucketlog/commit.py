@@ -22,6 +22,7 @@ from bucketlog.conditional import put_and_settle
 from bucketlog.errors import (
     BucketlogError,
     ConflictError,
+    CorruptSegmentError,
     DuplicateEventError,
     InvalidEventError,
     NotFoundError,
@@ -36,7 +37,7 @@ from bucketlog.root import SYNC_INTERVAL_SECONDS
 from bucketlog.turns import Turns
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from bucketlog.backend import AppendBackend, Content
     from bucketlog.ids import Known
@@ -313,10 +314,12 @@ class PartitionWriter:
                 counting = seg.chain(compacted, start=min(one.first for one in compacted), floor=0)
                 end = counting[-1].next or 0
                 if all(one.first < end for one in listed):
-                    self._ids.clear()
-                    if all(map(self._learn_segment, counting)):
-                        self._surveyed = listed[-1]
-                        return
+                    self._forget()
+                    # Another may have removed one since, and what lies before the start of the log is not read at all.
+                    with contextlib.suppress(NotFoundError, CorruptSegmentError):
+                        if all(map(self._learn_segment, counting)):
+                            self._surveyed = listed[-1]
+                            return
             self.refresh()
 
     def refresh(self) -> None:
@@ -325,18 +328,30 @@ class PartitionWriter:
             self._catch_up()
             self._loaded, self._surveyed = True, None
 
+    def look_anew(self) -> None:
+        """Believe nothing that was listed or learnt before."""
+        with self._lead:
+            self._begin_anew()
+            self._forget()
+
     def relearn(self) -> None:
         """Begin anew, as segments were compacted: their indexes take less memory than what was learnt from them."""
         with self._lead:
-            self._begin_anew()
-            before = self._ids.newest
-            self._ids.clear()
-            self._reader.seek(-1)
+            before: Iterable[str] = ()
+            if self._days is not None:
+                before = self._ids.newest
+                if self._ids.put_away:
+                    before = [one for one, day in list(self._days.items()) if day == self.partition]
+            self.look_anew()
             if self._days is not None:
                 self._load()
                 for one in before:
                     if one not in self._ids.newest:
                         self._days.pop(one, None)
+
+    def _forget(self) -> None:
+        self._ids.clear()
+        self._reader.seek(-1)
 
     def close_newest(self) -> None:
         """Where segments grow, seal the newest one; the next append begins another."""

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import logging
 import threading
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from datetime import timedelta
 from itertools import takewhile
 from typing import TYPE_CHECKING, TypeVar
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
 
     from bucketlog.backend import Content
+    from bucketlog.commit import Commit
     from bucketlog.partition import PartitionReader, Region
     from bucketlog.stream import StreamState
 
@@ -33,6 +35,7 @@ _PUT_BYTES = PUT_BYTES_MAX - 4 * 1024 * 1024  # how large one may be by what its
 _RATIO = 5  # about what a live segment shrinks by
 _AUTO_BYTES = 16 * 1024 * 1024  # what a writer appends to a partition before it compacts it
 _AUTO_COMMITS = 512
+_LOOKS = 2  # at the first commit, which may be of a day long ago, and when the next day begins
 
 _log = logging.getLogger("bucketlog")
 
@@ -210,12 +213,16 @@ class AutoCompactor:
         self._lock = threading.Lock()
         self._waiting: dict[str, tuple[int, int]] = {}  # commits and bytes of each partition since the last time
         self._newest_day = ""
-        self._late: set[str] = set()  # the days before it that were written to since
+        self._looks = 0  # for days that others left
+        self._late: set[str] = set()  # the days before the newest that are to be compacted
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="bucketlog-compactor")
         self._begun: list[Future[None]] = []
 
-    def wrote(self, partition: str, size: int) -> None:
+    def wrote(self, commit: Commit, size: int) -> None:
         """Take note of a commit of about so many bytes."""
+        if commit.first_offset == commit.next_offset:
+            return
+        partition = commit.partition
         settings = self._state.stored_settings()
         with self._lock:
             commits, waiting_bytes = self._waiting.get(partition, (0, 0))
@@ -232,16 +239,21 @@ class AutoCompactor:
     def _wrote_day(self, day: str) -> None:
         if day < self._newest_day:
             self._late.add(day)
-        elif day > self._newest_day:
-            if self._newest_day:
-                self._begin(self._compact_days, {*self._late, self._newest_day})
-                self._late.clear()
-            else:
+        elif self._newest_day < day <= self._tomorrow():  # with an event of the far future no day is over
+            if self._looks < _LOOKS:
+                self._looks += 1
                 self._begin(self._compact_before, day)
+            else:
+                self._begin(self._compact_days, {*self._late, self._newest_day})
+            self._late.clear()
             self._newest_day = day
+
+    def _tomorrow(self) -> str:
+        return (self._state.root.clock.now() + timedelta(days=1)).date().isoformat()
 
     def close(self) -> None:
         """Finish what has begun, and the days that are over; what no store can be blamed for is raised here."""
+        wait(self._begun)  # what cannot be compacted is tried once more
         with self._lock:
             if self._late:
                 self._begin(self._compact_days, {*self._late})
@@ -253,7 +265,10 @@ class AutoCompactor:
 
     def _begin(self, task: Callable[[T], None], what: T) -> None:
         self._begun = [one for one in self._begun if not one.done() or one.exception()]
-        self._begun.append(self._thread.submit(task, what))
+        try:
+            self._begun.append(self._thread.submit(task, what))
+        except RuntimeError as err:  # the store was closed, or the program ends; the commit is durable
+            _log.warning("%s: left to be compacted another time: %s", self._state.where, err)
 
     def _compact_days(self, days: Collection[str]) -> None:
         for day in sorted(days):
@@ -274,6 +289,9 @@ class AutoCompactor:
             compact_partition(self._state, partition)
         except BucketlogError as err:
             _log.warning("%s: could not compact, and will try again: %s", self._state.where_of(partition), err)
+            with self._lock:
+                if partition < self._newest_day:
+                    self._late.add(partition)
 
 
 def uncompacted(state: StreamState) -> set[str]:

@@ -146,6 +146,11 @@ class Ids:
         self._decoded: Cache[Mapping[str, int]] = Cache(_RUNS_CACHED)
         self._blocks: Cache[Mapping[str, int]] = Cache(_BLOCKS_CACHED)
 
+    @property
+    def put_away(self) -> bool:
+        """Whether there are others of live offsets than the newest."""
+        return bool(self._runs)
+
     def learn(self, ids: Sequence[str], first: int) -> None:
         """Take in the ids of the offsets from `first` on."""
         if len(ids) == 1:

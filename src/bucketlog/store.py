@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 from bucketlog.blobs import Blobs
@@ -169,11 +170,10 @@ class Store:
 
     def close(self) -> None:
         """End all tails and release what is held. Calling it again does nothing."""
-        try:
+        with ExitStack() as closing:  # all of it, also when something raises
+            closing.callback(self._root.close)
             for state in list(self._streams.values()):
-                state.close()
-        finally:
-            self._root.close()
+                closing.callback(state.close)
 
     def __enter__(self) -> Store:
         return self

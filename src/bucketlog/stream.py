@@ -206,7 +206,7 @@ class StreamState:
                 ended = clock.elapsed_seconds()
                 often = looked_at <= _REFRESH_ALWAYS_ENTRIES
                 self._days_next_look = float("-inf") if often else ended + _REFRESH_SHARE * (ended - began)
-            found = {one: self._days[one] for one in ids if one in self._days}
+            found = {one: day for one in ids if (day := self._days.get(one)) is not None}
             left = Suspects([one for one in ids if one not in found])
             for day, writer in self._writers.items():
                 if stored := writer.in_segments(left):
@@ -234,9 +234,11 @@ class StreamState:
 
     def look_anew(self) -> None:
         """Let writers and tails believe nothing that they listed before."""
-        for writer in list(self._writers.values()):
-            writer.relearn()
-        self._days.clear()
+        with self._lock:
+            self._days.clear()  # first: a commit that comes between is learnt again, and not forgotten
+            self._days_next_look = float("-inf")
+            for writer in list(self._writers.values()):
+                writer.look_anew()
         for follower in list(self.followers):
             follower.look_anew()
 
@@ -253,6 +255,7 @@ class StreamState:
         self._lock = threading.RLock()
         self._writers = {}
         self._days = {}
+        self._days_next_look = float("-inf")
         self.single = None
         if self._compactor is not None:
             self._compactor.forget()
@@ -263,7 +266,7 @@ class Stream:
 
     def __init__(self, state: StreamState, partition_by: PartitionBy | None, *, auto_compact: bool = False) -> None:
         self._state = state
-        self._compactor = state.compactor() if auto_compact and state.root.writable else None
+        self._compactor = state.compactor() if auto_compact and not state.root.read_only else None
         self._root = state.root
         self._choice = check_partition_by(partition_by, stream=state.name)
         self._custom: Callable[[Event], str] | None = partition_by if callable(partition_by) else None
@@ -356,7 +359,7 @@ class Stream:
             commit = single.append_now(line, lines[0].id)
             if commit is not None:
                 if self._compactor is not None:
-                    self._compactor.wrote(SINGLE_PARTITION, len(line))
+                    self._compactor.wrote(commit, len(line))
                 return commit
         batch = [events] if isinstance(events, Event) else list(events)
         lines = check_events(batch, where=state.where)
@@ -484,7 +487,7 @@ class Stream:
     def _write(self, writer: PartitionWriter, request: Request) -> Commit:
         commit = writer.append(request)
         if self._compactor is not None:
-            self._compactor.wrote(commit.partition, len(request.lines))
+            self._compactor.wrote(commit, len(request.lines))
         return commit
 
     def writer(

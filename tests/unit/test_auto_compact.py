@@ -3,7 +3,7 @@
 import pytest
 
 from bucketlog import compaction
-from bucketlog.errors import DuplicateEventError, StorageFullError
+from bucketlog.errors import BackendUnavailableError, DuplicateEventError, StorageFullError
 from bucketlog.testing import Fail, on
 
 from .stores import KINDS, event, ids, opened_storage, wait_until
@@ -260,3 +260,149 @@ def test_id_of_a_surveyed_day_is_found_after_its_segment_was_replaced(five_days)
 
     for number in (11, 77 - 7, 75):
         assert orders.append(event(number, days=4), on_duplicate="skip")[0].partition == "2026-02-06"
+
+
+def test_segment_that_another_vacuum_removes_while_days_are_surveyed_is_not_missed(five_days):
+    five_days.open().stream("orders").truncate(before=4, partition="2026-02-06")
+    store, other = five_days.open(), by_day(five_days.open())
+    surveyed = []
+
+    def vacuum_first(call):
+        if "/2026-02-06/" in call.key and not surveyed:
+            surveyed.append(call)
+            other.vacuum(grace=0, exclusive=True)
+
+    store.backend.plan = vacuum_first
+
+    assert by_day(store).append(event(99, days=4))[0].partition == "2026-02-09"
+    assert surveyed
+
+
+def test_ids_are_known_after_a_commit_and_then_a_look_have_failed(storage):
+    store = storage.open()
+    orders = by_day(store)
+    orders.append([event(number) for number in range(3)])
+    orders.append(event(40, days=1))
+    by_day(storage.open()).compact()
+    for fault in (on(storage.writes, FULL, key="02-05"), on("get", Fail(), key=".zst")):
+        store.backend.plan = fault
+        with pytest.raises((StorageFullError, BackendUnavailableError)):
+            orders.append(event(50))
+    store.backend.plan = lambda call: None
+    by_day(storage.open()).append(event(60))
+
+    for late in (event(1), event(2, days=3)):
+        with pytest.raises(DuplicateEventError):
+            orders.append(late)
+
+
+@pytest.mark.parametrize("upkeep", ["truncate", "vacuum"])
+def test_ids_are_known_after_the_handle_has_removed_something_itself(storage, upkeep):
+    orders = by_day(storage.open())
+    for day in range(3):
+        orders.append([event(10 * day + number, days=day) for number in range(3)])
+
+    if upkeep == "truncate":
+        orders.truncate(before=1, partition="2026-02-06")
+    else:
+        orders.vacuum(grace=0, exclusive=True)
+
+    with pytest.raises(DuplicateEventError) as told:
+        orders.append(event(1, days=2))
+    assert (told.value.partition, told.value.offset) == ("2026-02-05", 1)
+
+
+def test_ids_of_a_large_day_take_no_memory_once_it_is_compacted(storage, monkeypatch):
+    monkeypatch.setattr("bucketlog.ids.RUN_EVENTS", 3)
+    orders = by_day(storage.open())
+    for number in range(0, 20, 5):
+        orders.append([event(number + each) for each in range(5)])
+
+    orders.compact()
+
+    assert orders._state._days == {}
+    with pytest.raises(DuplicateEventError):
+        orders.append(event(2, days=1))
+
+
+# -- what can go wrong in the background -------------------------------------------------------------------------------
+
+
+def test_store_that_is_not_proven_yet_compacts_from_its_first_write_on(storage):
+    by_day(storage.open()).append(event(0))
+    storage.backend.delete(list(storage.contents("capabilities/")))
+    store = storage.open()
+
+    by_day(store, auto_compact=True).append(event(1, days=1))
+    store.close()
+
+    assert days(storage) == (["2026-02-05"], ["2026-02-06"])
+
+
+def test_day_that_could_not_be_compacted_is_tried_again(storage):
+    store = storage.open(on("put", FULL, key=".zst", nth=1))
+    orders = by_day(store, auto_compact=True)
+
+    for day in range(3):
+        orders.append(event(10 + day, days=day))
+    store.close()
+
+    assert days(storage) == (["2026-02-05", "2026-02-06"], ["2026-02-07"])
+
+
+def test_one_event_of_the_far_future_ends_no_day(storage):
+    store = storage.open()
+    orders = by_day(store, auto_compact=True)
+
+    orders.append(event(0, days=36_525))
+    for day in range(3):
+        orders.append(event(10 + day, days=day))
+    store.close()
+
+    assert days(storage) == (["2026-02-05", "2026-02-06"], ["2026-02-07", "2126-02-06"])
+
+
+def test_days_that_others_left_are_compacted_also_when_the_first_event_is_a_late_one(storage):
+    for day in range(3):
+        by_day(storage.open()).append(event(day, days=day))
+    store = storage.open()
+    orders = by_day(store, auto_compact=True)
+
+    orders.append(event(10))
+    orders.append(event(13, days=3))
+    store.close()
+
+    assert days(storage) == (["2026-02-05", "2026-02-06", "2026-02-07"], ["2026-02-08"])
+
+
+def test_append_is_acknowledged_where_no_thread_can_be_had_any_more(storage, caplog):
+    store = storage.open()
+    orders = by_day(store, auto_compact=True)
+    orders.append(event(0))
+    orders._compactor._thread.shutdown()
+
+    assert orders.append(event(1, days=1))[0].offsets == (0,)
+    assert "left to be compacted another time" in caplog.text
+
+
+def test_closing_a_store_ends_all_of_it_whatever_breaks_down(storage, monkeypatch):
+    real = compaction.compact_partition
+
+    def break_down(state, partition, **how):
+        if state.name == "a":
+            raise MemoryError
+        return real(state, partition, **how)
+
+    monkeypatch.setattr(compaction, "compact_partition", break_down)
+    store = storage.open()
+    for name in ("a", "b"):
+        stream = store.stream(name, partition_by="day", auto_compact=True)
+        for day in range(2):
+            stream.append(event(day, days=day))
+    tail = store.stream("b").tail()
+
+    with pytest.raises(MemoryError):
+        store.close()
+
+    assert [key for key in storage.contents("streams/b/") if key.endswith(".zst")]
+    assert list(tail) == []
