@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
+from stringzilla import count, find
 
 from bucketlog.event import decode_events
 
@@ -91,13 +92,13 @@ class Needles:
     """Texts to look for."""
 
     def __init__(self, texts: Sequence[bytes]) -> None:
-        self._one = texts[0] if len(texts) == 1 else None  # found in a third of the time
+        self._one = texts[0] if len(texts) == 1 else None  # found in a thirtieth of the time
         self._any = re.compile(b"|".join(map(re.escape, texts)) or rb"(?!)")
 
     def search(self, data: bytes, start: int, end: int) -> tuple[int, int] | None:
         """Return where the first of them begins and ends in `data[start:end]`, or None."""
         if self._one is not None:
-            at = data.find(self._one, start, end)
+            at = find(data, self._one, start, end)
             return None if at < 0 else (at, at + len(self._one))
         found = self._any.search(data, start, end)
         return found and found.span()
@@ -165,7 +166,7 @@ def _cut_out(data: bytes, start: int, end: int, needles: Needles, *, most: int) 
             return None
         line_start = max(data.rfind(b"\n", here, found[0]) + 1, here)
         line_end = data.find(b"\n", found[1], end) + 1 or end
-        place += data.count(b"\n", here, line_start)
+        place += count(data, b"\n", here, line_start)
         chosen.append(data[line_start:line_end])
         places.append(place)
         place += 1

@@ -9,6 +9,7 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from isal.isal_zlib import crc32
+from stringzilla import find
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -20,6 +21,7 @@ ALL_BEFORE_SYNCED = 0x01  # flag: all that stands before this commit was synced 
 
 _OFFSET_DIGITS = 20
 _NAME = re.compile(r"([0-9]{20})(?:\.jsonl|-([0-9]{20})\.jsonl\.zst)")
+_TRAILER_BEGINS = b',"commit":"'
 _TRAILER = re.compile(rb',"commit":"([0-9a-f]{8})-([0-9a-f]{2})-([0-9a-f]{16})-([0-9a-f]{8})"}\n')
 # What the CRC leaves out at the end of a commit: its own 8 digits, quote, brace, newline.
 _CRC_BYTES = 11
@@ -116,12 +118,18 @@ def scan(data: bytes, *, at: int = 0, complete: bool = True) -> Scan:
     spans: list[Span] = []
     start = 0
     view = memoryview(data)
-    for found in _TRAILER.finditer(data):
+    at_trailer = find(data, _TRAILER_BEGINS)
+    while at_trailer >= 0:
+        found = _TRAILER.match(data, at_trailer)
+        if found is None:  # as a member of something in `data`
+            at_trailer = find(data, _TRAILER_BEGINS, at_trailer + 1)
+            continue
         end = found.end()
         if crc32(view[start : end - _CRC_BYTES]) != int(found[4], 16):
             return Scan(spans, start, _judge(data, start, at))
         spans.append(Span(start, end, int(found[1], 16), int(found[2], 16), found[3].decode()))
         start = end
+        at_trailer = find(data, _TRAILER_BEGINS, end)
     if start == len(data):
         return Scan(spans, start, "")
     return Scan(spans, start, _judge(data, start, at) if complete else "partial")
