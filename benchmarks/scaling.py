@@ -130,11 +130,12 @@ def _measure(logs: Sequence[Log], size: Size) -> None:
         turn = slice(number * size.queries, (number + 1) * size.queries)
         for log in logs:
             if not log.missing:
+                run_fresh("compact", url=log.url)  # what the last round has appended
                 _measure_opening(log, "compacted")
                 _measure_replay(log, "compacted")
-            _measure_append(log)
             _measure_query(log, "recent", subjects=subjects[turn])
             _measure_query(log, "get", ids=log.known[turn] or log.known)
+            _measure_append(log)
             answer = run_fresh("write", url=log.url, ids=log.ids, count=_WRITTEN)
             log.found["writer_peak_bytes"].append(answer["peak_bytes"])
             log.found["writer_anonymous_bytes"].append(answer["anonymous_bytes"])

@@ -7,7 +7,7 @@ words, little-endian, one bit set in each word, XXH64 with seed 0. A lookup touc
 
 from __future__ import annotations
 
-import struct
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import xxhash
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 BLOCK_BYTES = 32
 
 _SALTS = (0x47B6137B, 0x44974D91, 0x8824AD5B, 0xA2B7289D, 0x705495C7, 0x2DF1424B, 0x9EFC4947, 0x5C6BFB31)
-_WORDS = struct.Struct("<8I")
 
 
 def hash_text(text: str, kind: bytes = b"") -> int:
@@ -41,15 +40,16 @@ def blocks_for(count: int, *, bits: int) -> int:
     return max(1, -(-count * bits // (8 * BLOCK_BYTES)))
 
 
-def may_hold(words: bytes | memoryview, hashed: int) -> bool:
+def may_hold(words: bytes, hashed: int) -> bool:
     """Tell whether a filter may hold a text, by its hash; False is certain."""
-    blocks = (words.nbytes if isinstance(words, memoryview) else len(words)) // BLOCK_BYTES
-    place = ((hashed >> 32) * blocks) >> 32
-    low = hashed & 0xFFFFFFFF
-    return all(
-        word >> ((low * salt & 0xFFFFFFFF) >> 27) & 1
-        for word, salt in zip(_WORDS.unpack_from(words, place * BLOCK_BYTES), _SALTS, strict=True)
-    )
+    start = (((hashed >> 32) * (len(words) // BLOCK_BYTES)) >> 32) * BLOCK_BYTES
+    mask = _mask_of(hashed & 0xFFFFFFFF)
+    return int.from_bytes(words[start : start + BLOCK_BYTES], "little") & mask == mask
+
+
+@lru_cache(maxsize=64)  # one id is looked for in the filters of many segments
+def _mask_of(low: int) -> int:
+    return sum(1 << (32 * word + ((low * salt & 0xFFFFFFFF) >> 27)) for word, salt in enumerate(_SALTS))
 
 
 def build(hashes: NDArray[np.uint64], blocks: int) -> NDArray[np.uint32]:

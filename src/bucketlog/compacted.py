@@ -563,9 +563,8 @@ class CompactedSegment:
         summary = self.summary
         if not summary.min_id <= event_id <= summary.max_id:
             return []
-        prefix = _prefix(event_id)
         if "places" not in summary.sections:
-            return self._places_by_range(prefix)
+            return self._places_by_range(_prefix(event_id))
         hashed = bloom.hash_text(event_id)
         if not bloom.may_hold(self.id_filter(), hashed):
             return []
