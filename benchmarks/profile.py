@@ -15,7 +15,6 @@ import statistics
 import sys
 import tempfile
 import time
-from binascii import crc32
 from collections import defaultdict
 from contextlib import closing
 from pathlib import Path
@@ -23,6 +22,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import zstandard
+from isal.isal_zlib import crc32
 
 import bucketlog
 from bucketlog.event import Line, StoredEvent, check_events, encode_lines

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import fields
 from datetime import UTC
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, cast
 
 import msgspec
@@ -240,21 +241,26 @@ def _encode_references(refs: object) -> tuple[list[dict[str, Any]], tuple[str, .
     for ref in refs:
         if type(ref) is not EntityRef:
             raise TypeError
-        ref_type, value, platform, label = ref.ref_type, ref.value, ref.platform, ref.label
-        schema_version = ref.schema_version
-        if not _are_texts(ref_type, value, schema_version, platform or "", label or ""):
-            raise TypeError
-        tags.append(tag_of(ref))
-        shown.append(
-            {
-                "ref_type": ref_type,
-                "value": value,
-                "platform": platform,
-                "label": label,
-                "schema_version": schema_version,
-            }
-        )
+        document, tag = _encode_reference(ref.ref_type, ref.value, ref.platform, ref.label, ref.schema_version)
+        shown.append(document)
+        tags.append(tag)
     return shown, tuple(tags)
+
+
+@lru_cache(maxsize=4096)  # the same entities come again and again; nobody changes what is returned
+def _encode_reference(
+    ref_type: str, value: str, platform: str | None, label: str | None, schema_version: str
+) -> tuple[dict[str, Any], str]:
+    if not _are_texts(ref_type, value, schema_version, platform or "", label or ""):
+        raise TypeError
+    document = {
+        "ref_type": ref_type,
+        "value": value,
+        "platform": platform,
+        "label": label,
+        "schema_version": schema_version,
+    }
+    return document, tag_of(EntityRef(ref_type, value, platform, label, schema_version))
 
 
 def _copied(value: object) -> tuple[Any, int]:
