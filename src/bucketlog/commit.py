@@ -11,6 +11,7 @@ import contextlib
 import logging
 import threading
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
 
 import msgspec
@@ -301,6 +302,14 @@ class PartitionWriter:
                 self._load()
                 found = self._asking(lambda: self._ids.in_segments(suspects))
             return found
+
+    def holds(self, ids: Iterable[str]) -> set[str]:
+        """Return those of some ids that are stored here; a listing that has grown old is made anew for that."""
+        with self._lead:
+            if self._loaded and self._reader.is_stale():
+                self._catch_up()
+            self._load()
+            return {one for one in ids if self._asking(partial(self._ids.find, one)) is not None}
 
     def survey(self, listed: Sequence[Segment]) -> None:
         """Learn the ids of a partition that was listed just now; where all of it is compacted, by the indexes alone.

@@ -207,6 +207,11 @@ class StreamState:
                 often = looked_at <= _REFRESH_ALWAYS_ENTRIES
                 self._days_next_look = float("-inf") if often else ended + _REFRESH_SHARE * (ended - began)
             found = {one: day for one in ids if (day := self._days.get(one)) is not None}
+            for day in set(found.values()):
+                here = [one for one, stored_on in found.items() if stored_on == day]
+                for one in set(here) - self.writer(day).holds(here):  # another has truncated the day since
+                    del found[one]
+                    self._days.pop(one, None)
             left = Suspects([one for one in ids if one not in found])
             for day, writer in self._writers.items():
                 if stored := writer.in_segments(left):

@@ -1,12 +1,14 @@
 """Compacting while one writes: in the background, now and then, and in a stream by day once a day is over."""
 
+from datetime import timedelta
+
 import pytest
 
 from bucketlog import compaction
 from bucketlog.errors import BackendUnavailableError, DuplicateEventError, StorageFullError
-from bucketlog.testing import Fail, on
+from bucketlog.testing import Fail, FakeClock, on
 
-from .stores import KINDS, event, ids, opened_storage, wait_until
+from .stores import KINDS, START, event, ids, opened_storage, wait_until
 
 
 @pytest.fixture(params=KINDS)
@@ -406,3 +408,15 @@ def test_closing_a_store_ends_all_of_it_whatever_breaks_down(storage, monkeypatc
 
     assert [key for key in storage.contents("streams/b/") if key.endswith(".zst")]
     assert list(tail) == []
+
+
+def test_id_that_another_has_truncated_is_free_for_another_day_once_that_is_seen(storage):
+    clock = FakeClock()
+    orders = by_day(storage.open(clock=clock))
+    orders.append([event(1), event(2)])
+    orders.append(event(3, days=1))
+    by_day(storage.open()).truncate(before=2, partition="2026-02-05")
+    clock.advance(13 * 3600)
+
+    assert orders.append(event(1, days=3))[0].partition == "2026-02-08"
+    assert ids(by_day(storage.open()).read(since=START + timedelta(days=3))) == ["e1"]
