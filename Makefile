@@ -14,7 +14,7 @@ help:
 	@echo 'make servers get ready the servers that the tests run on: MinIO, Ceph RGW, moto'
 	@echo 'make lint    ruff, mypy and pyright'
 	@echo 'make format  lay out the code'
-	@echo 'make bench   our figures beside those of others; with QUICK=1 in three minutes'
+	@echo 'make bench   our figures beside those of others; with QUICK=1 in two minutes'
 	@echo 'make profile where the time goes, and what the machine allows'
 	@echo 'make clean   remove all that was made here, .venv too'
 
