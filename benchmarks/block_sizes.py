@@ -11,9 +11,9 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from bucketlog import compacted
 from bucketlog.event import check_events, encode_lines
-from bucketlog.segments import ALL_BEFORE_SYNCED, seal_commit
+from bucketlog.format import compacted
+from bucketlog.format.segments import ALL_BEFORE_SYNCED, seal_commit
 
 from .data import BATCH, IDS, departures
 

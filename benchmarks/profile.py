@@ -88,9 +88,9 @@ class Looks:
         )
         for (path, line, function), seconds in sorted(self.seconds.items(), key=lambda one: -one[1])[:_SHOWN]:
             share = seconds / self.wall_seconds
-            place = f"{Path(path).name}:{line}" if path else ""
+            place = f"{'/'.join(Path(path).parts[-2:])}:{line}" if path else ""
             source = linecache.getline(path, line).strip()
-            print(f"  {share:5.1%} {share * each:9.3f} µs  {place:20} {function:36} {source[:70]}".rstrip())
+            print(f"  {share:5.1%} {share * each:9.3f} µs  {place:28} {function:36} {source[:70]}".rstrip())
 
 
 # -- where the time goes -----------------------------------------------------------------------------------------------

@@ -111,7 +111,7 @@ def _wrap(fs: Any, path: str, place: str, *, create: bool) -> Backend:  # noqa: 
 
         return open_local(Path(path).absolute().as_uri(), {}, create=create)
     if s3:
-        from bucketlog_backends.s3fs import S3fsBackend
+        from bucketlog_backends.s3.s3fs import S3fsBackend
 
         return S3fsBackend(fs, path.strip("/"))
     return FsspecBackend(fs, path, place)

@@ -9,26 +9,26 @@ from typing import TYPE_CHECKING, Any
 from bucketlog import errors
 from bucketlog._version import __version__
 from bucketlog.backend import ABSENT
-from bucketlog.blobs import Blob
-from bucketlog.checkpoints import Checkpoint
 from bucketlog.commit import Commit
-from bucketlog.compaction import Compaction
 from bucketlog.cursor import Cursor
 from bucketlog.event import Event
-from bucketlog.reader import Batch, Reader
-from bucketlog.snapshots import Snapshot
+from bucketlog.maintenance.compaction import Compaction
+from bucketlog.maintenance.truncation import PartitionTruncation, TruncateReport
+from bucketlog.maintenance.vacuum import PartitionVacuum, VacuumReport
+from bucketlog.reading.reader import Batch, Reader
+from bucketlog.reading.tail import Tail
+from bucketlog.state.blobs import Blob
+from bucketlog.state.checkpoints import Checkpoint
+from bucketlog.state.snapshots import Snapshot
 from bucketlog.store import EventStore, open
 from bucketlog.stream import Stream
 from bucketlog.subscriptions import Subscription
-from bucketlog.tail import Tail
-from bucketlog.truncation import PartitionTruncation, TruncateReport
-from bucketlog.vacuum import PartitionVacuum, VacuumReport
 
 if TYPE_CHECKING:
     from bucketlog.aio import AsyncStore, AsyncStream, aopen
-    from bucketlog.arrow import ArrowReader, arrow_schema
-    from bucketlog.diagnosis import Diagnosis, diagnose
-    from bucketlog.splits import OffsetRange, Split
+    from bucketlog.reading.arrow import ArrowReader, arrow_schema
+    from bucketlog.reading.splits import OffsetRange, Split
+    from bucketlog.storage.diagnosis import Diagnosis, diagnose
 
 __all__ = [
     "ABSENT",
@@ -66,15 +66,15 @@ __all__ = [
 
 # asyncio costs more to import than all of the rest, and the others are rare.
 _ON_DEMAND = {
-    "ArrowReader": "arrow",
+    "ArrowReader": "reading.arrow",
     "AsyncStore": "aio",
     "AsyncStream": "aio",
-    "Diagnosis": "diagnosis",
-    "OffsetRange": "splits",
-    "Split": "splits",
+    "Diagnosis": "storage.diagnosis",
+    "OffsetRange": "reading.splits",
+    "Split": "reading.splits",
     "aopen": "aio",
-    "arrow_schema": "arrow",
-    "diagnose": "diagnosis",
+    "arrow_schema": "reading.arrow",
+    "diagnose": "storage.diagnosis",
 }
 
 

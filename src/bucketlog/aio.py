@@ -25,23 +25,23 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from bucketlog.blobs import Blobs
-    from bucketlog.buffer import BufferedWriter
-    from bucketlog.checkpoints import Checkpoint, Checkpoints
+    from bucketlog.buffered_writer import BufferedWriter
     from bucketlog.commit import Commit
-    from bucketlog.compaction import Compaction
-    from bucketlog.objects import Objects
-    from bucketlog.partitioning import PartitionBy
-    from bucketlog.reader import Batch, Reader
-    from bucketlog.snapshots import Snapshot, Snapshots
-    from bucketlog.splits import Split
+    from bucketlog.log.settings import PartitionBy
+    from bucketlog.maintenance.compaction import Compaction
+    from bucketlog.maintenance.truncation import TruncateReport
+    from bucketlog.maintenance.vacuum import VacuumReport
+    from bucketlog.maintenance.verification import StreamStats, VerifyReport
+    from bucketlog.reading.reader import Batch, Reader
+    from bucketlog.reading.splits import Split
+    from bucketlog.reading.tail import Tail
+    from bucketlog.state.blobs import Blobs
+    from bucketlog.state.checkpoints import Checkpoint, Checkpoints
+    from bucketlog.state.objects import Objects
+    from bucketlog.state.snapshots import Snapshot, Snapshots
     from bucketlog.store import Store
     from bucketlog.stream import Stream
     from bucketlog.subscriptions import Subscription
-    from bucketlog.tail import Tail
-    from bucketlog.truncation import TruncateReport
-    from bucketlog.vacuum import VacuumReport
-    from bucketlog.verification import StreamStats, VerifyReport
 
 _CALLS_MAX = 64  # at a time; more of them wait for their turn
 _TAILS_MAX = 4096  # each tail that waits takes a thread; these are apart, so that calls never wait for tails
@@ -258,7 +258,7 @@ class AsyncSubscription(AsyncTail):
 
 
 class AsyncWriter:
-    """A buffered writer; see `bucketlog.buffer.BufferedWriter`."""
+    """A buffered writer; see `bucketlog.buffered_writer.BufferedWriter`."""
 
     def __init__(self, threads: _Threads, writer: BufferedWriter) -> None:
         self._threads, self._writer = threads, writer

@@ -16,10 +16,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
 
 import msgspec
 
-from bucketlog import segments as seg
 from bucketlog.backend import ABSENT
-from bucketlog.compacted import DamageError
-from bucketlog.conditional import put_and_settle
 from bucketlog.errors import (
     BucketlogError,
     ConflictError,
@@ -32,19 +29,22 @@ from bucketlog.errors import (
     OutcomeUnknownError,
 )
 from bucketlog.event import decode_ids
-from bucketlog.ids import Ids, Suspects
-from bucketlog.partition import Age, PartitionReader, starting_at
-from bucketlog.root import SYNC_INTERVAL_SECONDS
-from bucketlog.turns import Turns
+from bucketlog.format import segments as seg
+from bucketlog.format.compacted import DamageError
+from bucketlog.log.fairness import Turns
+from bucketlog.log.ids import Ids, Suspects
+from bucketlog.log.partition_reader import Age, PartitionReader, starting_at
+from bucketlog.storage.conditional_put import put_and_settle
+from bucketlog.storage.root import SYNC_INTERVAL_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from bucketlog.backend import AppendBackend, Content
-    from bucketlog.ids import Known
-    from bucketlog.partition import Region
-    from bucketlog.root import Root
-    from bucketlog.segments import Segment
+    from bucketlog.format.segments import Segment
+    from bucketlog.log.ids import Known
+    from bucketlog.log.partition_reader import Region
+    from bucketlog.storage.root import Root
 
 _log = logging.getLogger("bucketlog")
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
-from bucketlog.blobs import Blobs
-from bucketlog.checkpoints import Checkpoints
 from bucketlog.clock import SystemClock
-from bucketlog.location import parse
-from bucketlog.names import name_of
-from bucketlog.objects import Objects
-from bucketlog.root import SyncMode, open_root
-from bucketlog.snapshots import Snapshots
+from bucketlog.format.names import name_of
+from bucketlog.state.blobs import Blobs
+from bucketlog.state.checkpoints import Checkpoints
+from bucketlog.state.objects import Objects
+from bucketlog.state.snapshots import Snapshots
+from bucketlog.storage.location import parse
+from bucketlog.storage.root import SyncMode, open_root
 from bucketlog.stream import Stream, StreamState
 from bucketlog.subscriptions import Subscription
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from bucketlog.backend import Backend
     from bucketlog.clock import Clock
-    from bucketlog.partitioning import PartitionBy
-    from bucketlog.root import Root
+    from bucketlog.log.settings import PartitionBy
+    from bucketlog.storage.root import Root
 
 
 @runtime_checkable

@@ -11,15 +11,11 @@ from dataclasses import asdict
 from itertools import chain
 from typing import TYPE_CHECKING, Literal, TypeAlias, overload
 
-from bucketlog import compaction, lookup, truncation, verification
-from bucketlog import vacuum as vacuuming
 from bucketlog.ahead import map_ahead
 from bucketlog.backend import ABSENT
-from bucketlog.buffer import BufferedWriter
+from bucketlog.buffered_writer import BufferedWriter
 from bucketlog.commit import Commit, PartitionWriter, Request, check_size, decide
-from bucketlog.conditional import put_and_settle
 from bucketlog.cursor import Cursor
-from bucketlog.documents import decode_document, encode_document
 from bucketlog.errors import (
     BucketlogError,
     CorruptCheckpointError,
@@ -27,11 +23,13 @@ from bucketlog.errors import (
     StreamSettingsError,
 )
 from bucketlog.event import Event, check_events, encode_lines
-from bucketlog.filters import Filter
-from bucketlog.ids import NoIds, Suspects
-from bucketlog.names import encode_name, name_of
-from bucketlog.partition import PartitionReader, Region
-from bucketlog.partitioning import (
+from bucketlog.format.documents import decode_document, encode_document
+from bucketlog.format.filters import Filter
+from bucketlog.format.names import encode_name, name_of
+from bucketlog.format.segments import Segment, parse_segment
+from bucketlog.log.ids import NoIds, Suspects
+from bucketlog.log.partition_reader import PartitionReader, Region
+from bucketlog.log.settings import (
     SINGLE_PARTITION,
     StreamSettings,
     check_partition_by,
@@ -39,25 +37,28 @@ from bucketlog.partitioning import (
     parse_settings,
     partition_of,
 )
-from bucketlog.reader import Batch, Piece, Reader, batch_reader, event_reader, pieces
-from bucketlog.segments import Segment, parse_segment
-from bucketlog.tail import Tail
+from bucketlog.maintenance import compaction, truncation, verification
+from bucketlog.maintenance import vacuum as vacuuming
+from bucketlog.reading import recent as lookup
+from bucketlog.reading.reader import Batch, Piece, Reader, batch_reader, event_reader, pieces
+from bucketlog.reading.tail import Tail
+from bucketlog.storage.conditional_put import put_and_settle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime, timedelta
 
-    from bucketlog.arrow import ArrowReader
     from bucketlog.backend import Content
-    from bucketlog.compaction import Compaction
     from bucketlog.event import Line
-    from bucketlog.partitioning import PartitionBy
-    from bucketlog.root import Root
-    from bucketlog.splits import Split
-    from bucketlog.tail import Follower
-    from bucketlog.truncation import TruncateReport
-    from bucketlog.vacuum import VacuumReport
-    from bucketlog.verification import StreamStats, VerifyReport
+    from bucketlog.log.settings import PartitionBy
+    from bucketlog.maintenance.compaction import Compaction
+    from bucketlog.maintenance.truncation import TruncateReport
+    from bucketlog.maintenance.vacuum import VacuumReport
+    from bucketlog.maintenance.verification import StreamStats, VerifyReport
+    from bucketlog.reading.arrow import ArrowReader
+    from bucketlog.reading.splits import Split
+    from bucketlog.reading.tail import Follower
+    from bucketlog.storage.root import Root
 
 __all__ = ["Batch", "Commit", "OnDuplicate", "Reader", "Stream", "StreamState"]
 
@@ -605,7 +606,7 @@ class Stream:
         Raises:
             CapabilityError: pyarrow is not installed.
         """
-        from bucketlog.arrow import ArrowReader  # few programs need it
+        from bucketlog.reading.arrow import ArrowReader  # few programs need it
 
         wanted = Filter.of(types=types, subjects=subjects, sources=sources, tags=tags, since=since, until=until)
         cursor = Cursor(after)
@@ -630,7 +631,7 @@ class Stream:
             CorruptSegmentError: The newest segment of a partition is damaged.
             ValueError: `n` is less than 1.
         """
-        from bucketlog.splits import plan  # few programs need it
+        from bucketlog.reading.splits import plan  # few programs need it
 
         if n < 1:
             msg = f"splits of {self._state.where}: n={n} is less than 1"

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Literal
 from bucketlog.backend import ABSENT
 from bucketlog.cursor import Cursor
 from bucketlog.errors import CheckpointConflictError, CorruptCheckpointError, InvalidNameError, SubscriptionLostError
-from bucketlog.names import encode_name
+from bucketlog.format.names import encode_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from types import TracebackType
 
-    from bucketlog.checkpoints import Checkpoints
     from bucketlog.event import Event
-    from bucketlog.root import Root
+    from bucketlog.state.checkpoints import Checkpoints
+    from bucketlog.storage.root import Root
     from bucketlog.stream import Stream
 
 _ATTEMPTS = 20

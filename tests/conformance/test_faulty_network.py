@@ -17,8 +17,9 @@ from tests.servers import proxy as net
 import bucketlog
 from bucketlog import Event
 from bucketlog.errors import BackendUnavailableError, DuplicateEventError, OutcomeUnknownError
-from bucketlog.retries import Retries
-from bucketlog_backends import s3, s3fs
+from bucketlog.storage.retries import Retries
+from bucketlog_backends.s3 import backend as s3
+from bucketlog_backends.s3 import s3fs
 
 SEED = int(os.environ.get("BUCKETLOG_TEST_SEED", "1"))
 WRITERS, TAILS = 8, 2

@@ -11,7 +11,7 @@ from tests.servers.settings import settings
 import bucketlog
 from bucketlog import Event
 from bucketlog.errors import CapabilityError
-from bucketlog_backends import s3_facts as fact
+from bucketlog_backends.s3 import facts as fact
 
 WRITERS, APPENDS = 8, 10
 

@@ -15,7 +15,9 @@ from blake3 import blake3
 from msgspec.structs import replace
 
 import bucketlog
-from bucketlog import Cursor, Event, compacted, compaction, segments
+from bucketlog import Cursor, Event
+from bucketlog.format import compacted, segments
+from bucketlog.maintenance import compaction
 
 BEGIN = datetime(2026, 2, 5, 23, 59, 58, tzinfo=UTC)
 AWKWARD = ["..", "a/b\\c", "con", "%2F", ".hidden", "Zürich 😀", "stream.json", "50%", "x.", "~"]

@@ -6,8 +6,8 @@ import os
 import uuid
 from typing import TYPE_CHECKING
 
-from bucketlog_backends.s3_facts import Experiment
-from bucketlog_backends.s3_options import read_settings
+from bucketlog_backends.s3.facts import Experiment
+from bucketlog_backends.s3.options import read_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from bucketlog_backends.s3_options import read_settings
+from bucketlog_backends.s3.options import read_settings
 
 from .settings import settings
 

@@ -27,8 +27,11 @@ import numpy as np  # noqa: F401  (compactions need them, and a process may not 
 import zstandard  # noqa: F401
 
 import bucketlog
-from bucketlog import Event, compacted, compaction, ids
-from bucketlog import segments as seg
+from bucketlog import Event
+from bucketlog.format import compacted
+from bucketlog.format import segments as seg
+from bucketlog.log import ids
+from bucketlog.maintenance import compaction
 
 if TYPE_CHECKING:
     from collections.abc import Callable

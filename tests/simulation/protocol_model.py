@@ -17,7 +17,7 @@ from functools import cache
 from itertools import pairwise, takewhile, zip_longest
 from typing import TYPE_CHECKING, NamedTuple
 
-from bucketlog import segments as seg
+from bucketlog.format import segments as seg
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -25,7 +25,7 @@ from protocol_model import (
     explore,
 )
 
-from bucketlog import segments
+from bucketlog.format import segments
 
 COMPACTOR = Compactor("lists", 1)
 SWEEPER = Sweeper("lists")

@@ -17,24 +17,17 @@ from histories import Histories, History, Patch, named
 from world import DAY, FOLDER, HOUR, ObjectStore, World, event
 
 import bucketlog
-from bucketlog import (
-    Event,
-    bounds,
-    buffer,
-    checkpoints,
-    commit,
-    compaction,
-    conditional,
-    errors,
-    partition,
-    root,
-    stream,
-    truncation,
-    vacuum,
-)
-from bucketlog import segments as seg
+from bucketlog import Event, commit, errors, stream
+from bucketlog import buffered_writer as buffer
 from bucketlog.backend import ABSENT, ANY
-from bucketlog.compacted import Builder
+from bucketlog.format import segments as seg
+from bucketlog.format.compacted import Builder
+from bucketlog.log import bounds
+from bucketlog.log import partition_reader as partition
+from bucketlog.maintenance import compaction, truncation, vacuum
+from bucketlog.state import checkpoints
+from bucketlog.storage import conditional_put as conditional
+from bucketlog.storage import root
 from bucketlog.testing.clocks import FakeClock
 from bucketlog.testing.faults import Crash, CrashAfter, Fail, Hold, LoseAnswer, Page, PowerCutDisk, SimulatedCrash, on
 
@@ -907,13 +900,13 @@ def checkpoint_read_back_too_late(patch: Patch) -> None:
 
 
 def _versions_by_stat(patch: Patch) -> None:
-    from bucketlog_backends import local_files
+    from bucketlog_backends.local import files
 
     def by_stat(fd):
         found = os.fstat(fd)
         return found.st_size, f"{found.st_size}-{found.st_mtime_ns}"
 
-    patch.setattr(local_files, "digest_of", by_stat)
+    patch.setattr(files, "digest_of", by_stat)
 
 
 @history(without=_versions_by_stat)

@@ -23,25 +23,18 @@ from msgspec.structs import replace
 from world import ANY, DAY, HOUR, ObjectStore, Process, World, event
 
 import bucketlog
-from bucketlog import (
-    ABSENT,
-    checkpoints,
-    commit,
-    compacted,
-    compaction,
-    errors,
-    ids,
-    listing,
-    lookup,
-    partition,
-    reader,
-    truncation,
-    vacuum,
-)
-from bucketlog import segments as seg
-from bucketlog.bounds import read_bounds
-from bucketlog.partitioning import SINGLE_PARTITION
-from bucketlog.snapshots import Snapshots
+from bucketlog import ABSENT, commit, errors
+from bucketlog.format import compacted
+from bucketlog.format import segments as seg
+from bucketlog.log import ids, listing
+from bucketlog.log import partition_reader as partition
+from bucketlog.log.bounds import read_bounds
+from bucketlog.log.settings import SINGLE_PARTITION
+from bucketlog.maintenance import compaction, truncation, vacuum
+from bucketlog.reading import reader
+from bucketlog.reading import recent as lookup
+from bucketlog.state import checkpoints
+from bucketlog.state.snapshots import Snapshots
 from bucketlog.testing import (
     ANYTHING,
     Crash,

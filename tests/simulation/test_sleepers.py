@@ -12,8 +12,10 @@ import pytest
 from histories import Histories, History, Patch, named
 from world import DAY, FOLDER, HOUR, World, event
 
-from bucketlog import bounds, commit, errors, partition
-from bucketlog import segments as seg
+from bucketlog import commit, errors
+from bucketlog.format import segments as seg
+from bucketlog.log import bounds
+from bucketlog.log import partition_reader as partition
 from bucketlog.testing.faults import Hold
 
 if TYPE_CHECKING:

@@ -8,8 +8,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import bucketlog
-from bucketlog import compaction, errors
+from bucketlog import errors
 from bucketlog.backend import ABSENT, ANY, Capabilities, Condition, Content, Entry, Stat
+from bucketlog.maintenance import compaction
 from bucketlog.testing.clocks import FakeClock
 from bucketlog.testing.faults import with_faults
 from bucketlog_backends.memory import MemoryBackend, open_memory
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from bucketlog.backend import Backend
-    from bucketlog.root import Root
+    from bucketlog.storage.root import Root
     from bucketlog.testing.faults import FaultyBackend, Plan
 
 HOUR = 3600.0

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bucketlog.root import Root, open_root
+from bucketlog.storage.root import Root, open_root
 from bucketlog.testing.clocks import FakeClock
 from bucketlog.testing.faults import Plan, with_faults
 from bucketlog_backends.local import open_local

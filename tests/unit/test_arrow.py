@@ -11,10 +11,11 @@ import pyarrow as pa
 import pytest
 
 import bucketlog
-from bucketlog import Event, arrow, arrow_schema
+from bucketlog import Event, arrow_schema
 from bucketlog.errors import CapabilityError, CorruptSegmentError
 from bucketlog.event import touches
-from bucketlog.segments import ALL_BEFORE_SYNCED, seal_commit, segment_name
+from bucketlog.format.segments import ALL_BEFORE_SYNCED, seal_commit, segment_name
+from bucketlog.reading import arrow
 
 from .stores import KINDS, event, ids, opened_storage
 

@@ -11,8 +11,6 @@ import pytest
 
 import bucketlog
 from bucketlog import Event, aio
-from bucketlog.blobs import Blobs
-from bucketlog.checkpoints import Checkpoints
 from bucketlog.errors import (
     BackendUnavailableError,
     CorruptSegmentError,
@@ -26,8 +24,10 @@ from bucketlog.errors import (
     SubscriptionLostError,
     UnwrittenEventsError,
 )
-from bucketlog.objects import Objects
-from bucketlog.snapshots import Snapshots
+from bucketlog.state.blobs import Blobs
+from bucketlog.state.checkpoints import Checkpoints
+from bucketlog.state.objects import Objects
+from bucketlog.state.snapshots import Snapshots
 from bucketlog.store import Store
 from bucketlog.stream import Stream
 from bucketlog.testing import Fail, on, with_faults

@@ -4,8 +4,8 @@ from datetime import timedelta
 
 import pytest
 
-from bucketlog import compaction
 from bucketlog.errors import BackendUnavailableError, DuplicateEventError, StorageFullError
+from bucketlog.maintenance import compaction
 from bucketlog.testing import Fail, FakeClock, on
 
 from .stores import KINDS, START, event, ids, opened_storage, wait_until
@@ -315,7 +315,7 @@ def test_ids_are_known_after_the_handle_has_removed_something_itself(storage, up
 
 
 def test_ids_of_a_large_day_take_no_memory_once_it_is_compacted(storage, monkeypatch):
-    monkeypatch.setattr("bucketlog.ids.RUN_EVENTS", 3)
+    monkeypatch.setattr("bucketlog.log.ids.RUN_EVENTS", 3)
     orders = by_day(storage.open())
     for number in range(0, 20, 5):
         orders.append([event(number + each) for each in range(5)])

@@ -722,7 +722,7 @@ def test_trailer_that_an_event_imitates_is_no_trailer(storage):
 
 def test_foreign_lines_that_pass_their_checksum_are_told(storage):
     """Another program wrote a commit whose lines are no events."""
-    from bucketlog.segments import ALL_BEFORE_SYNCED, seal_commit
+    from bucketlog.format.segments import ALL_BEFORE_SYNCED, seal_commit
 
     stream = storage.open().stream("orders")
     stream.append(event(0))

@@ -7,9 +7,7 @@ import random
 import pytest
 from blake3 import blake3
 
-from bucketlog import blobs as module
 from bucketlog.backend import PUT_BYTES_MAX
-from bucketlog.blobs import Blob, Blobs
 from bucketlog.errors import (
     BackendUnavailableError,
     CapabilityError,
@@ -22,6 +20,8 @@ from bucketlog.errors import (
     ReadOnlyError,
     UnprovenStorageError,
 )
+from bucketlog.state import blobs as module
+from bucketlog.state.blobs import Blob, Blobs
 from bucketlog.testing.faults import Fail, Hold, LoseAnswer, on
 
 DATA = b"attached"

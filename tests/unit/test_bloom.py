@@ -8,7 +8,7 @@ import xxhash
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bucketlog import bloom
+from bucketlog.format import bloom
 
 texts = st.text(st.characters(codec="utf-8"))
 

@@ -9,8 +9,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from bucketlog.backend import ABSENT, ANY
-from bucketlog.bounds import Bounds, BoundsRecord, raise_bounds, read_bounds, read_record
 from bucketlog.errors import BackendUnavailableError, ConflictError, CorruptCheckpointError, OutcomeUnknownError
+from bucketlog.log.bounds import Bounds, BoundsRecord, raise_bounds, read_bounds, read_record
 from bucketlog.testing.faults import Fail, Hold, LoseAnswer, on
 
 FOLDER = "streams/s/0/"

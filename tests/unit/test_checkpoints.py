@@ -8,7 +8,6 @@ import orjson
 import pytest
 
 from bucketlog.backend import ABSENT, ANY
-from bucketlog.checkpoints import HISTORY_MAX, VALUE_BYTES_MAX, Checkpoints
 from bucketlog.errors import (
     AccessDeniedError,
     BackendUnavailableError,
@@ -22,6 +21,7 @@ from bucketlog.errors import (
     UnprovenStorageError,
     UnsupportedFormatError,
 )
+from bucketlog.state.checkpoints import HISTORY_MAX, VALUE_BYTES_MAX, Checkpoints
 from bucketlog.testing.clocks import START
 from bucketlog.testing.faults import CrashAfter, Fail, Hold, LoseAnswer, SimulatedCrash, on
 

@@ -9,9 +9,9 @@ import pytest
 
 from bucketlog.backend import Capabilities, Content, find_factory
 from bucketlog.cli import main
-from bucketlog.diagnosis import diagnose
 from bucketlog.errors import AccessDeniedError, BackendUnavailableError, InvalidOptionError, StoreNotFoundError
-from bucketlog.probe import SCRATCH
+from bucketlog.storage.diagnosis import diagnose
+from bucketlog.storage.probe import SCRATCH
 from bucketlog.testing import FakeClock
 
 ALL_WELL = [

@@ -16,11 +16,12 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bucketlog import Event, compacted
-from bucketlog.compacted import Builder, CompactedSegment, DamageError
+from bucketlog import Event
 from bucketlog.event import check_events, encode_lines
-from bucketlog.filters import Filter
-from bucketlog.segments import seal_commit
+from bucketlog.format import compacted
+from bucketlog.format.compacted import Builder, CompactedSegment, DamageError
+from bucketlog.format.filters import Filter
+from bucketlog.format.segments import seal_commit
 
 START = datetime(2026, 2, 5, 12, 30, tzinfo=UTC)
 KEY = "streams/s/0/a.jsonl.zst"

@@ -8,9 +8,7 @@ from datetime import timedelta
 
 import pytest
 
-from bucketlog import Event, compacted, compaction, listing, lookup, partition
-from bucketlog import ids as ids_module
-from bucketlog import segments as seg
+from bucketlog import Event
 from bucketlog.backend import ABSENT
 from bucketlog.errors import (
     BackendUnavailableError,
@@ -20,6 +18,13 @@ from bucketlog.errors import (
     OffsetConflictError,
     ReadOnlyError,
 )
+from bucketlog.format import compacted
+from bucketlog.format import segments as seg
+from bucketlog.log import ids as ids_module
+from bucketlog.log import listing
+from bucketlog.log import partition_reader as partition
+from bucketlog.maintenance import compaction
+from bucketlog.reading import recent as lookup
 from bucketlog.testing import Crash, CrashAfter, Fail, FakeClock, Hold, LoseAnswer, SimulatedCrash
 
 from .stores import DEADLINE_SECONDS, KINDS, START, Storage, event, ids, opened_storage, start

@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bucketlog import Event, compaction
-from bucketlog.compaction import FAN_IN, SEGMENT_BYTES_MAX, plan
+from bucketlog import Event
 from bucketlog.event import check_events, encode_lines
-from bucketlog.partition import Region
-from bucketlog.segments import Segment, Span, seal_commit
+from bucketlog.format.segments import Segment, Span, seal_commit
+from bucketlog.log.partition_reader import Region
+from bucketlog.maintenance import compaction
+from bucketlog.maintenance.compaction import FAN_IN, SEGMENT_BYTES_MAX, plan
 
 SEGMENT_BYTES = 500  # of a compacted segment of one small event beside the event
 
@@ -233,7 +234,7 @@ def test_no_segment_is_larger_than_one_put_takes_and_none_is_made_needlessly(com
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(compaction, "SEGMENT_BYTES_MAX", bytes_max)
         patch.setattr(compaction, "_PUT_BYTES", bytes_max + margin)
-        patch.setattr("bucketlog.compacted.BLOCK_BYTES", 100)
+        patch.setattr("bucketlog.format.compacted.BLOCK_BYTES", 100)
         made = list(compaction._built(Commits(commit_sizes), [live(0, 1)], 0, lambda size: None))
 
     here = 0

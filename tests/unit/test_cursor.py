@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from bucketlog.cursor import Cursor
 from bucketlog.errors import BucketlogError, InvalidValueError
-from bucketlog.retries import Retries
+from bucketlog.storage.retries import Retries
 from bucketlog.testing.clocks import FakeClock
 
 CURSORS = st.dictionaries(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), st.integers(0, 2**63 - 1))

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from bucketlog.documents import check_json, decode_document, encode_document, read_document
 from bucketlog.errors import CorruptCheckpointError, NotFoundError
+from bucketlog.format.documents import check_json, decode_document, encode_document, read_document
 from bucketlog_backends.memory import open_memory
 
 

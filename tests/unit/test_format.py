@@ -27,10 +27,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import bucketlog
-from bucketlog import Event, compacted, segments
+from bucketlog import Event
 from bucketlog.errors import CorruptSegmentError
-from bucketlog.names import encode_name
-from bucketlog.partitioning import partition_of
+from bucketlog.format import compacted, segments
+from bucketlog.format.names import encode_name
+from bucketlog.log.settings import partition_of
 
 REPOSITORY = Path(__file__).parents[2]
 PAGE = REPOSITORY.joinpath("docs", "format.md").read_text()

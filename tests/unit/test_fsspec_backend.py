@@ -26,11 +26,10 @@ from bucketlog.errors import (
     StoreNotFoundError,
     UnprovenStorageError,
 )
-from bucketlog_backends import s3fs
 from bucketlog_backends.fsspec import FsspecBackend, from_object, open_fsspec
 from bucketlog_backends.local import LocalBackend
-from bucketlog_backends.s3 import open_s3
-from bucketlog_backends.s3fs import S3fsBackend
+from bucketlog_backends.s3 import open_s3, s3fs
+from bucketlog_backends.s3.s3fs import S3fsBackend
 
 from .fake_server import DROPPED, SILENT, STORED, FakeServer, answer, found, refusal
 

@@ -10,12 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from bucketlog import Event, compacted
-from bucketlog import ids as ids_module
-from bucketlog.compacted import Builder, CompactedSegment
+from bucketlog import Event
 from bucketlog.event import check_events, encode_lines
-from bucketlog.ids import Ids, NoIds
-from bucketlog.segments import seal_commit
+from bucketlog.format import compacted
+from bucketlog.format.compacted import Builder, CompactedSegment
+from bucketlog.format.segments import seal_commit
+from bucketlog.log import ids as ids_module
+from bucketlog.log.ids import Ids, NoIds
 
 RUN_EVENTS = 8
 BLOCK_BYTES = 300  # two or three events
@@ -233,8 +234,8 @@ def test_a_partition_that_does_not_exist_has_no_ids():
 
 MEMORY = """
 import random, resource, sys
-from bucketlog import bloom
-from bucketlog.ids import Ids
+from bucketlog.format import bloom
+from bucketlog.log.ids import Ids
 bloom.hash_texts(["numpy is loaded before anything is measured"])
 chance, ids = random.Random(1), Ids(lambda first, following: [])
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

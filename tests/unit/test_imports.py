@@ -86,10 +86,10 @@ CORE = [
 
 
 def test_the_walk_sees_all_kinds_of_imports():
-    assert {"bucketlog.store", "bucketlog.segments"} <= set(CORE)
+    assert {"bucketlog.store", "bucketlog.format.segments"} <= set(CORE)
     assert {"bucketlog_backends.memory", "bucketlog_backends.local", "bucketlog_backends.s3"} <= set(BACKENDS)
     seen = {(one.imported, one.at_import_time) for one in IMPORTS["bucketlog.commit"]}
-    assert {("bucketlog.segments", True), ("bucketlog.backend", True), ("bucketlog.root", False)} <= seen
+    assert {("bucketlog.format.segments", True), ("bucketlog.backend", True), ("bucketlog.storage.root", False)} <= seen
 
 
 @pytest.mark.parametrize("module", BACKENDS)
@@ -158,7 +158,13 @@ def test_modules_do_not_import_each_other_in_a_circle():
 
 
 def test_segments_names_and_errors_stand_on_nothing_but_errors():
-    for module in ("bucketlog.segments", "bucketlog.names", "bucketlog.errors", "bucketlog.backend", "bucketlog.event"):
+    for module in (
+        "bucketlog.format.segments",
+        "bucketlog.format.names",
+        "bucketlog.errors",
+        "bucketlog.backend",
+        "bucketlog.event",
+    ):
         found = {one.imported for one in IMPORTS[module] if one.at_import_time and one.imported in MODULES}
         assert found <= {"bucketlog.errors"}, module
 

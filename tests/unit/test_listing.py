@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bucketlog import listing
 from bucketlog.backend import Entry
-from bucketlog.listing import live_before, newest_live, segments_after, skim
-from bucketlog.segments import chain, compacted_name, segment_name
+from bucketlog.format.segments import chain, compacted_name, segment_name
+from bucketlog.log import listing
+from bucketlog.log.listing import live_before, newest_live, segments_after, skim
 
 FOLDER = "streams/s/0/"
 

@@ -33,8 +33,10 @@ from bucketlog.errors import (
     StorageFullError,
     StoreNotFoundError,
 )
-from bucketlog_backends import local_files, local_locks, local_watch
 from bucketlog_backends.local import LocalBackend, open_local
+from bucketlog_backends.local import files as local_files
+from bucketlog_backends.local import locks as local_locks
+from bucketlog_backends.local import watch as local_watch
 
 SEGMENT = "streams/s/0/00000000000000000000.jsonl"
 FOLDER = "streams/s/0/"
@@ -454,8 +456,8 @@ def test_put_in_a_new_folder_makes_every_name_above_it_durable(
 def test_killed_put_is_invisible(root: Path, backend: LocalBackend) -> None:
     script = (
         "import os, signal, sys\n"
-        "from bucketlog_backends import local, local_files\n"
-        "local_files.fdatasync = lambda fd: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "from bucketlog_backends import local\n"
+        "local.files.fdatasync = lambda fd: os.kill(os.getpid(), signal.SIGKILL)\n"
         "local.open_local(sys.argv[1], {}, create=True).put('a/key', b'data')\n"
     )
 

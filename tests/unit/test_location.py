@@ -7,10 +7,10 @@ from types import ModuleType
 
 import pytest
 
-from bucketlog import location
 from bucketlog.backend import SHIPPED, installed_backends
 from bucketlog.errors import InvalidOptionError, InvalidURLError, StoreNotFoundError
-from bucketlog.location import Location, parse, redact
+from bucketlog.storage import location
+from bucketlog.storage.location import Location, parse, redact
 from bucketlog_backends.memory import MemoryBackend, open_memory
 
 fsspec = pytest.importorskip("fsspec")

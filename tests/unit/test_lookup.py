@@ -10,8 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import bucketlog
-from bucketlog import Event, compacted, compaction, lookup, partition
-from bucketlog import segments as seg
+from bucketlog import Event
+from bucketlog.format import compacted
+from bucketlog.format import segments as seg
+from bucketlog.log import partition_reader as partition
+from bucketlog.maintenance import compaction
+from bucketlog.reading import recent as lookup
 from bucketlog.testing import with_faults
 from bucketlog_backends.memory import open_memory
 

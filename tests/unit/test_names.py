@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bucketlog.errors import BucketlogError, InvalidNameError
-from bucketlog.names import PART_BYTES_MAX, decode_name, encode_name
+from bucketlog.format.names import PART_BYTES_MAX, decode_name, encode_name
 
 AWKWARD = [
     *("/", "\\", ".", "..", "...", ".hidden", "a.", "a..", "a b", " a", "a ", "a/b", "../../etc/passwd", "C:\\x"),

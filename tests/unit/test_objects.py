@@ -6,9 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bucketlog import objects as module
 from bucketlog.backend import ABSENT
-from bucketlog.checkpoints import Checkpoints
 from bucketlog.errors import (
     CapabilityError,
     ConflictError,
@@ -19,8 +17,10 @@ from bucketlog.errors import (
     ReadOnlyError,
     UnprovenStorageError,
 )
-from bucketlog.objects import Objects, _key, _path
-from bucketlog.snapshots import Snapshots
+from bucketlog.state import objects as module
+from bucketlog.state.checkpoints import Checkpoints
+from bucketlog.state.objects import Objects, _key, _path
+from bucketlog.state.snapshots import Snapshots
 from bucketlog.testing.faults import Fail, Hold, LoseAnswer, on
 
 PATHS = ["a", "reports/2026-02-05.csv", "reports/x/y", "é/con", "%2F", "a b/c?d#e", "x/../y", "../z", "./w", ".hidden"]

@@ -20,7 +20,7 @@ from bucketlog.errors import (
     NotFoundError,
     OutcomeUnknownError,
 )
-from bucketlog.probe import RIVALS, Proof, probe, release
+from bucketlog.storage.probe import RIVALS, Proof, probe, release
 from bucketlog_backends.memory import open_memory
 
 

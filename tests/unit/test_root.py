@@ -12,9 +12,7 @@ from datetime import UTC, datetime
 import orjson
 import pytest
 
-from bucketlog import root as root_module
 from bucketlog.backend import ABSENT, ANY, AppendBackend, Capabilities, UploadBackend
-from bucketlog.background import RequestPool, Syncer
 from bucketlog.clock import SystemClock
 from bucketlog.errors import (
     AccessDeniedError,
@@ -29,7 +27,9 @@ from bucketlog.errors import (
     StoreNotFoundError,
     UnsupportedFormatError,
 )
-from bucketlog.root import open_root
+from bucketlog.storage import root as root_module
+from bucketlog.storage.root import open_root
+from bucketlog.storage.threads import RequestPool, Syncer
 from bucketlog_backends.memory import MemoryBackend, open_memory
 
 _names = itertools.count()
@@ -388,7 +388,7 @@ def test_an_unreadable_proof_is_made_again(putting, data):
 
 
 def test_a_proof_by_an_older_release_is_made_again_and_one_by_a_newer_is_believed(putting, monkeypatch):
-    monkeypatch.setattr("bucketlog.probe.__version__", "2.0.0")
+    monkeypatch.setattr("bucketlog.storage.probe.__version__", "2.0.0")
     opened(putting)
 
     monkeypatch.setattr(root_module, "__version__", "1.9.0")

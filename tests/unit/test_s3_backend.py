@@ -32,11 +32,11 @@ from bucketlog.errors import (
     UnprovenStorageError,
 )
 from bucketlog.testing import BackendSuite
-from bucketlog_backends import s3
 from bucketlog_backends.folding import fold
 from bucketlog_backends.local import LocalBackend
-from bucketlog_backends.s3 import READS, S3Backend, from_object, open_s3
-from bucketlog_backends.s3_options import read_settings
+from bucketlog_backends.s3 import backend as s3
+from bucketlog_backends.s3.backend import READS, S3Backend, from_object, open_s3
+from bucketlog_backends.s3.options import read_settings
 
 from .fake_server import DROPPED, SILENT, STORED, FakeServer, answer, found, refusal
 
@@ -377,7 +377,7 @@ def test_listing_asks_for_the_next_page_only_when_it_is_wanted(backend, moto_s3,
     bucket = s3_url.removeprefix("s3://")
     for number in range(3):
         moto_s3.put_object(Bucket=bucket, Key=f"prefix/a/{number}", Body=b"")
-    monkeypatch.setattr("bucketlog_backends.s3.PAGE_KEYS", 1)
+    monkeypatch.setattr("bucketlog_backends.s3.backend.PAGE_KEYS", 1)
     listing = backend.list("a/")
 
     assert next(listing).key == "a/0"
@@ -545,7 +545,7 @@ def test_put_to_a_host_without_a_name_never_left():
 
 
 def test_put_to_a_host_that_does_not_take_connections_never_left(monkeypatch):
-    monkeypatch.setattr("bucketlog_backends.s3._CONNECT_SECONDS", 1)
+    monkeypatch.setattr("bucketlog_backends.s3.backend._CONNECT_SECONDS", 1)
     with contextlib.ExitStack() as opened:
         full = opened.enter_context(socket.socket())
         full.bind(("127.0.0.1", 0))
@@ -707,7 +707,7 @@ def test_other_objects_are_not_wrapped(other):
 def test_modules_load_no_client_library():
     libraries = {"obstore", "boto3", "botocore", "fsspec", "s3fs"}
     script = (
-        "import sys, bucketlog_backends.s3, bucketlog_backends.fsspec, bucketlog_backends.s3fs; print(*sys.modules)"
+        "import sys, bucketlog_backends.s3, bucketlog_backends.fsspec, bucketlog_backends.s3.s3fs; print(*sys.modules)"
     )
 
     loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from bucketlog.segments import (
+from bucketlog.format.segments import (
     ALL_BEFORE_SYNCED,
     TRAILER_BYTES,
     Scan,

@@ -21,7 +21,7 @@ from bucketlog.errors import (
     ReadOnlyError,
     UnsupportedFormatError,
 )
-from bucketlog.snapshots import Snapshots, _info, _key
+from bucketlog.state.snapshots import Snapshots, _info, _key
 from bucketlog.testing.clocks import START
 from bucketlog.testing.faults import Fail, Hold, LoseAnswer, on
 

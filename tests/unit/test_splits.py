@@ -17,8 +17,8 @@ from obstore.store import MemoryStore, S3Store
 import bucketlog
 from bucketlog import Cursor, Event, OffsetRange
 from bucketlog.errors import CapabilityError, OffsetOutOfRangeError, StoreNotFoundError, UnsupportedFormatError
-from bucketlog.location import Location
-from bucketlog.splits import _part_evenly, _Stretch
+from bucketlog.reading.splits import _part_evenly, _Stretch
+from bucketlog.storage.location import Location
 
 from .split_readers import counts_of, places_of
 from .stores import KINDS, event, ids, opened_storage

@@ -21,7 +21,7 @@ from bucketlog.errors import (
     StorageFullError,
     StreamSettingsError,
 )
-from bucketlog.segments import ALL_BEFORE_SYNCED, seal_commit
+from bucketlog.format.segments import ALL_BEFORE_SYNCED, seal_commit
 from bucketlog.stream import StreamState
 from bucketlog.testing import Fail, FakeClock, LoseAnswer, on, with_faults
 from bucketlog_backends.s3 import open_s3

@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from bucketlog import errors
-from bucketlog.segments import Segment, compacted_name, segment_name
-from bucketlog.truncation import Crossing, crossing
+from bucketlog.format.segments import Segment, compacted_name, segment_name
+from bucketlog.maintenance.truncation import Crossing, crossing
 
 from .stores import KINDS, START, event, ids, opened_storage
 

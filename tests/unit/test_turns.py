@@ -4,8 +4,8 @@ import pytest
 
 import bucketlog
 from bucketlog import Event
+from bucketlog.log.fairness import Turns
 from bucketlog.testing import FakeClock
-from bucketlog.turns import Turns
 
 from .stores import PutOnly, open_memory
 

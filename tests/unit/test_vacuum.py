@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bucketlog import errors, vacuum
-from bucketlog.bounds import Bounds, BoundsRecord, InForce
-from bucketlog.compacted import Builder
-from bucketlog.segments import Segment, chain, compacted_name, segment_name
+from bucketlog import errors
+from bucketlog.format.compacted import Builder
+from bucketlog.format.segments import Segment, chain, compacted_name, segment_name
+from bucketlog.log.bounds import Bounds, BoundsRecord, InForce
+from bucketlog.maintenance import vacuum
 from bucketlog.testing import Fail, on
 
 from .stores import KINDS, event, ids, opened_storage

@@ -35,14 +35,14 @@ from bucketlog.backend import (
 )
 from bucketlog.clock import SystemClock
 from bucketlog.errors import CapabilityError, ConflictError, NotFoundError, OutcomeUnknownError
-from bucketlog.root import open_root
+from bucketlog.storage.root import open_root
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from typing_extensions import Buffer
 
-    from bucketlog.root import Root
+    from bucketlog.storage.root import Root
 
 T = TypeVar("T")
 BackendT = TypeVar("BackendT", bound=Backend)

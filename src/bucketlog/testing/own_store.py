@@ -18,7 +18,7 @@ import pytest
 
 import bucketlog
 from bucketlog.errors import BucketlogError
-from bucketlog.location import Location, parse, redact
+from bucketlog.storage.location import Location, parse, redact
 from bucketlog.testing.backend_suite import BackendSuite
 from bucketlog.testing.store_suite import OpenStore, StoreSuite
 

@@ -47,7 +47,7 @@ from bucketlog.store import EventStore
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from bucketlog.buffer import BufferedWriter
+    from bucketlog.buffered_writer import BufferedWriter
     from bucketlog.stream import Stream
 
 T = TypeVar("T")

@@ -1,0 +1,550 @@
+"""The s3 backend: obstore moves the bytes, boto3's session finds credentials, each answer becomes the error that fits.
+
+A put is one request, never multipart, as servers may ignore the condition on the completion of a multipart upload. It
+goes through a client whose retries are off, because a repeated one is told about its own bytes.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, cast
+
+from bucketlog.backend import ANY, Backend, Capabilities, Condition, Content, Entry, Stat, Version
+from bucketlog.errors import AccessDeniedError, BucketlogError, CapabilityError, InvalidOptionError, InvalidURLError
+from bucketlog_backends.folding import fold
+from bucketlog_backends.s3.answers import (
+    answer_error,
+    bare_etag,
+    conflict_error,
+    etag_in_form,
+    silence_error,
+    versioning_error,
+)
+from bucketlog_backends.s3.options import (
+    KnownCredentials,
+    S3Settings,
+    missing_library,
+    open_session,
+    read_settings,
+    without_user,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from obstore import ObjectMeta, PutMode, PutResult
+    from obstore.store import ObjectStore, S3Credential
+
+    Connect = Callable[["Traffic"], ObjectStore]
+
+PAGE_KEYS = 1000
+DELETE_KEYS = 250  # servers answer when all of them are gone, which takes slow ones 10 ms each
+_SMALL_BYTES = 1024 * 1024
+_UPLOAD_PART_BYTES = 8 * 1024 * 1024
+_UPLOAD_PARTS_MAX = 9_000  # servers allow 10,000
+
+# -- opening -----------------------------------------------------------------------------------------------------------
+
+
+def open_s3(url: str, options: Mapping[str, object], *, create: bool) -> Backend:
+    """Open a prefix of a bucket. No request is made here, and no bucket ever.
+
+    Args:
+        url: `s3://bucket/prefix`; the prefix is taken as it is, nothing in it is decoded.
+        options: `endpoint_url`, `access_key_id`, `secret_access_key`, `session_token`, `region`, `profile`, `anon`,
+            `addressing` (`path` or `virtual`), `client` (`obstore` or `s3fs`), also under the names of boto3, s3fs and
+            obstore. What is not given comes from the environment (`AWS_*`) and boto3's configuration files.
+        create: Without effect: a prefix needs no making, and buckets are their owners'.
+
+    Raises:
+        InvalidURLError: No bucket, credentials in the URL, or a prefix with empty or dot parts.
+        InvalidOptionError: An option is not known or has an impossible value.
+        CapabilityError: A library is missing; the message names the extra.
+    """
+    settings = read_settings(url, options, os.environ)
+    if settings.client == "s3fs":
+        from bucketlog_backends.s3.s3fs import open_s3fs
+
+        return open_s3fs(settings)
+    del create
+    credentials: Callable[[], S3Credential] | None = None
+    if settings.needs_session:
+        session = open_session(settings)
+        settings = replace(
+            settings,
+            region=settings.region or session.region,
+            endpoint_url=settings.endpoint_url or session.endpoint_url,
+        )
+        credentials = session
+    elif not settings.anon:
+        credentials = KnownCredentials(settings)
+    return S3Backend(
+        settings.url,
+        prefix=settings.prefix,
+        connect=_connect_with(settings, credentials),
+        endpoint=settings.endpoint_url,
+        credentials=credentials,
+    )
+
+
+def from_object(obj: object) -> Backend | None:
+    """Wrap a ready obstore store; None for anything else.
+
+    A `LocalStore` becomes the local backend: its files are appended to under locks there. For the others the store's
+    own configuration is used with retries and timeouts that fit a log.
+
+    Raises:
+        InvalidURLError: A `LocalStore` without a prefix is the whole machine.
+        CapabilityError: An `HTTPStore` has no conditional puts.
+    """
+    library = sys.modules.get("obstore.store")
+    if library is None or not isinstance(obj, library.ObjectStoreMethods):
+        return None
+    if isinstance(obj, library.LocalStore):
+        if obj.prefix is None:
+            msg = "open LocalStore: it has no prefix, so it is the whole disk; give LocalStore(prefix='/path')"
+            raise InvalidURLError(msg)
+        from bucketlog_backends.local import open_local
+
+        return open_local(Path(obj.prefix).absolute().as_uri(), {}, create=True)
+    if isinstance(obj, library.MemoryStore):
+        return ObstoreBackend(f"obstore-memory://{id(obj):x}", name="obstore-memory", connect=lambda _traffic: obj)
+    for kind, scheme, backend in (
+        (library.S3Store, "s3", S3Backend),
+        (library.GCSStore, "gs", GCSBackend),
+        (library.AzureStore, "az", ObstoreBackend),
+    ):
+        if isinstance(obj, kind):
+            return _from_remote_store(obj, scheme, backend)
+    msg = f"open {type(obj).__name__}: it has no conditional puts; give a URL, an S3Store or a LocalStore"
+    raise CapabilityError(msg)
+
+
+def _from_remote_store(store: Any, scheme: str, kind: type[ObstoreBackend]) -> ObstoreBackend:  # noqa: ANN401  (obstore's stores share no base that tells their settings)
+    config = dict(store.config)
+    bucket = config.get("bucket") or config.get("container_name") or ""
+    prefix = str(store.prefix or "").strip("/")
+    if scheme == "s3":
+        config["conditional_put"] = "etag"
+
+    def connect(traffic: Traffic) -> ObjectStore:
+        client = dict(store.client_options or {}) | traffic.client_options()
+        made = type(store)(
+            config=config,
+            client_options=client,
+            retry_config=traffic.retry_config(),
+            credential_provider=store.credential_provider,
+        )
+        return cast("ObjectStore", made)
+
+    url = f"{scheme}://{bucket}/{prefix}".rstrip("/")
+    endpoint = config.get("aws_endpoint_url_s3") or config.get("endpoint") or ""
+    return kind(url, name=scheme, prefix=prefix, connect=connect, endpoint=without_user(endpoint))
+
+
+# -- connections -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """How long a kind of request may take, and whether the client repeats it.
+
+    The client begins no attempt after `_RETRY_SECONDS`, so that a server that cannot be reached, or says nothing, is
+    told within 10 seconds, and one connection that stays silent is not the end of a read.
+    """
+
+    timeout_seconds: int
+    silence_seconds: int
+    """How long nothing may come in; while a body is being sent nothing does."""
+    retries: int = 8
+
+    def client_options(self) -> dict[str, object]:
+        """Return them as obstore's client options."""
+        return {
+            "connect_timeout": f"{_CONNECT_SECONDS}s",
+            "read_timeout": f"{self.silence_seconds}s",
+            "timeout": f"{self.timeout_seconds}s",
+        }
+
+    def retry_config(self) -> dict[str, object]:
+        """Return them as obstore's retry configuration."""
+        return {
+            "max_retries": self.retries,
+            "retry_timeout": timedelta(seconds=_RETRY_SECONDS),
+            "backoff": {"max_backoff": timedelta(seconds=2)},
+        }
+
+
+_CONNECT_SECONDS = 3
+_RETRY_SECONDS = 5
+READS = Traffic(timeout_seconds=300, silence_seconds=4)
+UPLOADS = Traffic(timeout_seconds=90, silence_seconds=90)
+PUTS = Traffic(timeout_seconds=15, silence_seconds=15, retries=0)
+BIG_PUTS = Traffic(timeout_seconds=90, silence_seconds=90, retries=0)
+
+
+def _connect_with(settings: S3Settings, credentials: Callable[[], S3Credential] | None) -> Connect:
+    try:
+        from obstore.store import S3Store
+    except ImportError:
+        raise missing_library("obstore", settings.url) from None
+    config: dict[str, object] = {
+        "region": settings.region or "us-east-1",
+        "virtual_hosted_style_request": settings.virtual,
+        "skip_signature": settings.anon,
+        "conditional_put": "etag",
+    }
+    if settings.endpoint_url:
+        endpoint = settings.endpoint_url
+        if settings.virtual:
+            scheme, _, host = endpoint.partition("://")
+            endpoint = f"{scheme}://{settings.bucket}.{host}"
+        # obstore reads the environment itself, where the second one would win over the first.
+        config |= {"endpoint": endpoint, "aws_endpoint_url_s3": endpoint}
+    client: dict[str, object] = {"allow_http": settings.endpoint_url.startswith("http://")}
+    if settings.ca_bundle:
+        try:
+            client["root_certificate"] = Path(settings.ca_bundle).read_bytes()
+        except OSError as err:
+            msg = f"open {settings.url}: AWS_CA_BUNDLE names a file that cannot be read: {err}; mend it"
+            raise InvalidOptionError(msg, option="AWS_CA_BUNDLE") from err
+
+    def connect(traffic: Traffic) -> ObjectStore:
+        make: Any = S3Store
+        made = make(
+            settings.bucket,
+            config=config,
+            client_options=client | traffic.client_options(),
+            retry_config=traffic.retry_config(),
+            credential_provider=credentials,
+        )
+        return cast("ObjectStore", made)
+
+    return connect
+
+
+# -- the backends ------------------------------------------------------------------------------------------------------
+
+
+class ObstoreBackend:
+    """One handle on a prefix of an object store, through obstore."""
+
+    capabilities = Capabilities()
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        connect: Connect,
+        name: str = "s3",
+        prefix: str = "",
+        endpoint: str = "",
+        credentials: object = None,
+    ) -> None:
+        import obstore
+        import obstore.exceptions
+
+        self.name, self.url = name, url
+        self._library = obstore
+        self._failures = (obstore.exceptions.BaseError, FileNotFoundError)
+        self._lost_race = (obstore.exceptions.AlreadyExistsError, obstore.exceptions.PreconditionError)
+        self._unnameable = obstore.exceptions.InvalidPathError
+        self._refused = obstore.exceptions.UnauthenticatedError
+        self._base = f"{prefix}/" if prefix else ""
+        self._connect = connect
+        self._endpoint, self._credentials = endpoint, credentials
+        self._clients: dict[Traffic, ObjectStore] = {}
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.url!r})"
+
+    # -- reading -------------------------------------------------------------------------------------------------------
+
+    def get(self, key: str, start: int = 0, end: int | None = None) -> Content:
+        """Return the bytes `[start, end)` under a key; past the end of the object there are none.
+
+        Raises:
+            NotFoundError: Nothing is stored under the key.
+        """
+        if end is not None and end <= start:
+            return Content(b"", self.head(key).version)
+        asked: Any = None
+        if start or end is not None:
+            asked = {"range": {"offset": start} if end is None else (start, end)}
+        try:
+            found = self._library.get(self._client(READS), self._base + key, options=asked)
+            return Content(found.bytes().to_bytes(), self._version_of(found.meta))
+        except self._failures as err:
+            if asked is not None and _is_past_the_end(err):
+                return Content(b"", self.head(key).version)
+            raise self._translated(err, f"get {key!r} from {self.url}") from None
+
+    def head(self, key: str) -> Stat:
+        """Return size, version and time of what is stored under a key.
+
+        Raises:
+            NotFoundError: Nothing is stored under the key, or there is no bucket: the answer does not tell.
+        """
+        try:
+            found = self._library.head(self._client(READS), self._base + key)
+        except self._failures as err:
+            raise self._translated(err, f"look at {key!r} in {self.url}") from None
+        return Stat(found["size"], self._version_of(found), found["last_modified"])
+
+    def list(self, prefix: str, *, start_after: str = "", delimiter: bool = False) -> Iterator[Entry]:
+        """Yield what lies under keys that begin with `prefix`, ascending by key, lazily."""
+        if not delimiter:
+            return (entry for page in self._pages(prefix, start_after) for entry in page)
+        if start_after:
+            return fold(lambda after: self._pages(prefix, after), prefix, start_after)
+        return self._level(prefix)
+
+    # -- writing -------------------------------------------------------------------------------------------------------
+
+    def put(self, key: str, data: bytes, *, if_version: Condition = ANY) -> Version:
+        """Store bytes under a key in one request and return the new version.
+
+        Raises:
+            ConflictError: The condition did not hold, or the server says so.
+            OutcomeUnknownError: No clear answer came.
+            CapabilityError: The server knows no conditions.
+        """
+        return self._version_of(self._put(key, data, if_version))
+
+    def upload(self, key: str, source: BinaryIO) -> None:
+        """Store all that `source` holds from where it stands, in parts where it is large.
+
+        Raises:
+            OutcomeUnknownError: No clear answer came.
+        """
+        here = source.tell()
+        size = source.seek(0, os.SEEK_END) - here
+        source.seek(here)
+        part = max(_UPLOAD_PART_BYTES, size // _UPLOAD_PARTS_MAX + 1)
+        target = self._base + key
+        try:
+            self._library.put(self._client(UPLOADS), target, source, chunk_size=part, max_concurrency=4)
+        except self._failures as err:
+            raise self._translated(err, f"upload {key!r} to {self.url}", writing=key, repeated=True) from None
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """Remove keys, many in a request; one that is missing is no error."""
+        left = iter(keys)
+        while batch := list(islice(left, DELETE_KEYS)):
+            try:
+                self._library.delete(self._client(READS), [self._base + key for key in batch])
+            except self._failures as err:
+                raise self._translated(err, f"delete {batch[0]!r} and {len(batch) - 1} more from {self.url}") from None
+
+    def close(self) -> None:
+        """Let the connections go."""
+        self._clients.clear()
+
+    # -- how versions look ---------------------------------------------------------------------------------------------
+
+    def _version_of(self, told: ObjectMeta | PutResult) -> Version:
+        return told["e_tag"] or ""
+
+    def _mode(self, condition: Condition) -> PutMode:
+        if condition is ANY:
+            return "overwrite"
+        if isinstance(condition, str):
+            return {"e_tag": condition}
+        return "create"
+
+    # -- steps ---------------------------------------------------------------------------------------------------------
+
+    def _put(self, key: str, data: bytes, condition: Condition) -> PutResult:
+        client = self._client(PUTS if len(data) <= _SMALL_BYTES else BIG_PUTS)
+        mode = self._mode(condition)
+        try:
+            return self._library.put(client, self._base + key, data, mode=mode, use_multipart=False)
+        except self._failures as err:
+            doing = f"put {key!r} to {self.url}"
+            raise self._translated(err, doing, writing=key, conditional=condition is not ANY) from None
+
+    def _client(self, traffic: Traffic) -> ObjectStore:
+        _check_not_forked(self.url)
+        client = self._clients.get(traffic)
+        if client is None:
+            client = self._clients[traffic] = self._connect(traffic)
+        return client
+
+    def _pages(self, prefix: str, start_after: str) -> Iterator[Sequence[Entry]]:
+        """Yield pages of keys below a prefix."""
+        strip, below = len(self._base), self._base + prefix
+        pages = None
+        while True:
+            try:
+                if pages is None:
+                    offset = self._base + start_after if start_after else None
+                    client = self._client(READS)
+                    pages = self._library.list(client, below or None, offset=offset, chunk_size=PAGE_KEYS)
+                page = next(pages, None)
+            except self._failures as err:
+                raise self._translated(err, f"list {prefix!r} in {self.url}") from None
+            if page is None:
+                return
+            # A console's folder, an object `a/`, is reported as `a`, also in a listing of `a/`.
+            yield [
+                Entry(found["path"][strip:], found["size"], found["last_modified"])
+                for found in page
+                if found["path"].startswith(below) and found["path"][strip:] > start_after
+            ]
+
+    def _level(self, prefix: str) -> Iterator[Entry]:
+        """Yield one level as the server folds it: a request for a thousand folders, however much is in them."""
+        strip, below = len(self._base), self._base + prefix
+        try:
+            found = self._library.list_with_delimiter(self._client(READS), below or None)
+        except self._failures as err:
+            raise self._translated(err, f"list {prefix!r} in {self.url}") from None
+        entries = [Entry(f"{folder[strip:]}/") for folder in found["common_prefixes"]]
+        entries += [
+            Entry(one["path"][strip:], one["size"], one["last_modified"])
+            for one in found["objects"]
+            if one["path"].startswith(below)
+        ]
+        entries.sort()
+        yield from entries
+
+    def _translated(
+        self,
+        err: Exception,
+        doing: str,
+        *,
+        writing: str | None = None,
+        conditional: bool = False,
+        repeated: bool = False,
+    ) -> BucketlogError:
+        """Make our error from obstore's, whose text is kept back: a server's answer may repeat a session token."""
+        text = str(err)
+        status, code = _status_of(text), _code_of(text)
+        if isinstance(err, self._lost_race) and code != "NoSuchBucket":
+            return conflict_error(doing, status, code)
+        if isinstance(err, self._refused) and status is None:
+            problem = getattr(self._credentials, "problem", "") or "they could not be had"
+            hint = "give access_key_id and secret_access_key, a profile, or anon=True"
+            return AccessDeniedError(f"{doing}: no credentials: {problem}; {hint}")
+        if isinstance(err, self._unnameable):
+            why = "a key there has an empty or a dot part, which obstore cannot name"
+            return CapabilityError(f"{doing}: {why}; remove it, or open with client='s3fs'")
+        if status is None and isinstance(err, FileNotFoundError):
+            status = 404
+        if status is not None:
+            return answer_error(doing, status, code, writing=writing, conditional=conditional)
+        if _REDIRECTED.search(text):
+            return answer_error(doing, 301, "PermanentRedirect")
+        at = f" ({self._endpoint})" if self._endpoint else ""
+        # Of several attempts the text tells only how the last one ended.
+        sent = repeated or _NOT_CONNECTED.search(text) is None
+        return silence_error(doing, _why_silent(text) + at, writing=writing, sent=sent)
+
+
+class S3Backend(ObstoreBackend):
+    """An S3 server. `etag_form` and `versioned` are what the probe found out about it (`VersioningBackend`)."""
+
+    def __init__(self, url: str, **rest: Any) -> None:  # noqa: ANN401  (the base names and types them)
+        super().__init__(url, **rest)
+        self.etag_form: Literal["unquoted", "quoted"] = "unquoted"
+        self.versioned = False
+
+    def put(self, key: str, data: bytes, *, if_version: Condition = ANY) -> Version:
+        """Store bytes under a key in one request and return the new version.
+
+        Raises:
+            ConflictError: The condition did not hold, or the server says so.
+            OutcomeUnknownError: No clear answer came.
+            UnprovenStorageError: The answer has a version id, and the bucket had no versions.
+            CapabilityError: The server knows no conditions.
+        """
+        answer = self._put(key, data, if_version)
+        if if_version is not ANY and not self.versioned and answer["version"] is not None:
+            raise versioning_error(f"put {key!r} to {self.url}", key)
+        return self._version_of(answer)
+
+    def put_version_id(self, key: str, data: bytes) -> str | None:
+        """Store bytes under a scratch key without a condition; return the version id in the answer, if there is one.
+
+        Raises:
+            OutcomeUnknownError: No clear answer came.
+        """
+        return self._put(key, data, ANY)["version"]
+
+    def _version_of(self, told: ObjectMeta | PutResult) -> Version:
+        return bare_etag(told["e_tag"] or "")
+
+    def _mode(self, condition: Condition) -> PutMode:
+        if isinstance(condition, str):
+            return {"e_tag": etag_in_form(condition, self.etag_form)}
+        return super()._mode(condition)
+
+
+class GCSBackend(ObstoreBackend):
+    """Google Cloud Storage, whose conditions are about generations, not ETags."""
+
+    def _version_of(self, told: ObjectMeta | PutResult) -> Version:
+        return told["version"] or ""
+
+    def _mode(self, condition: Condition) -> PutMode:
+        return {"version": condition} if isinstance(condition, str) else super()._mode(condition)
+
+
+# -- reading obstore's errors -----------------------------------------------------------------------------------------
+
+_STATUS = re.compile(r"^\s+status: (\d{3}),$", re.MULTILINE)
+_CODE = re.compile(r"<Code>([A-Za-z0-9.]{1,64})</Code>")
+_NOT_CONNECTED = re.compile(r"client::legacy::Error\(\s*Connect,")
+_REDIRECTED = re.compile(r"^\s+inner: BareRedirect,$", re.MULTILINE)
+_WHY_SILENT = (
+    ("dns error", "its name is not known"),
+    ("ConnectionRefused", "the connection was refused"),
+    ("ertificate", "its TLS certificate is not trusted"),
+    ("imedOut", "no answer came in time"),
+    ("IncompleteMessage", "the connection was closed before the answer"),
+    ("MissingEtag", "the answer has no ETag"),
+)
+
+
+def _status_of(text: str) -> int | None:
+    found = _STATUS.search(text)
+    return int(found[1]) if found else None
+
+
+def _code_of(text: str) -> str:
+    found = _CODE.search(text)
+    return found[1] if found else ""
+
+
+def _is_past_the_end(err: Exception) -> bool:
+    text = str(err)
+    return _status_of(text) == 416 or "StartTooLarge" in text
+
+
+def _why_silent(text: str) -> str:
+    return next((why for sign, why in _WHY_SILENT if sign in text), "the connection failed")
+
+
+# -- forks -------------------------------------------------------------------------------------------------------------
+
+_runtime_pid: int | None = None
+
+
+def _check_not_forked(url: str) -> None:
+    """Refuse in a forked child what would hang: obstore's threads are not there."""
+    global _runtime_pid
+    pid = os.getpid()
+    if _runtime_pid is None:
+        _runtime_pid = pid
+    elif _runtime_pid != pid:
+        msg = (
+            f"use {url}: obstore does not work in a process forked from one that has used it; start processes with "
+            "multiprocessing's 'spawn' or 'forkserver', or open with client='s3fs'"
+        )
+        raise CapabilityError(msg)

@@ -1,0 +1,217 @@
+"""The buffered writer: many small appends, few commits."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from typing import TYPE_CHECKING, NamedTuple
+
+from bucketlog.durations import to_seconds
+from bucketlog.errors import BucketlogError, UnwrittenEventsError
+from bucketlog.event import Event, check_events, encode_lines
+from bucketlog.format.segments import COMMIT_BYTES_MAX, TRAILER_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import timedelta
+    from types import TracebackType
+
+    from bucketlog.maintenance.compaction import AutoCompactor
+    from bucketlog.stream import OnDuplicate, Stream
+
+_BYTES_MAX = COMMIT_BYTES_MAX - TRAILER_BYTES
+
+
+class _Waiting(NamedTuple):
+    """An event in the buffer, and about how many bytes it takes in a commit."""
+
+    event: Event
+    size: int
+
+
+class BufferedWriter:
+    """Gathers events and commits them in their order, in a thread of its own.
+
+    `append` returns at once (it waits when the buffer is full) and promises nothing; `flush` and the end of the `with`
+    block return when all before them is durable. After a failed commit the writer stops: the next call raises
+    `UnwrittenEventsError` with the events that were not acknowledged, and it takes nothing more, so that a later event
+    never overtakes an earlier one.
+
+    Attributes:
+        written: How many events were acknowledged, duplicates included.
+        duplicates: How many of them were stored before.
+    """
+
+    def __init__(
+        self,
+        stream: Stream,
+        *,
+        max_events: int,
+        max_bytes: int,
+        linger: float | timedelta,
+        on_duplicate: OnDuplicate,
+        compactor: AutoCompactor | None = None,
+    ) -> None:
+        if max_events < 1 or max_bytes < 1:
+            msg = f"max_events={max_events} and max_bytes={max_bytes} must be at least 1"
+            raise ValueError(msg)
+        self.written = 0
+        self.duplicates = 0
+        self._stream = stream
+        self._max_events, self._max_bytes = max_events, min(max_bytes, _BYTES_MAX)
+        self._linger_seconds = to_seconds(linger, name="linger")
+        self._on_duplicate = on_duplicate
+        self._compactor = compactor
+        self._changed = threading.Condition()
+        self._waiting: deque[_Waiting] = deque()
+        self._waiting_bytes = 0
+        self._in_flight: list[Event] = []
+        self._taken = 0  # events that were ever appended
+        self._flush_to = 0  # so many of them are to be committed without lingering
+        self._closed = False
+        self._failure: BaseException | None = None
+        self._told = False
+        self._thread: threading.Thread | None = None
+
+    def append(self, events: Event | Iterable[Event]) -> None:
+        """Add an event or several to the buffer, as they are now; what cannot be written is refused here.
+
+        Raises:
+            InvalidEventError: An event cannot be written; none of this call was taken.
+            UnwrittenEventsError: A commit failed; the writer has stopped.
+        """
+        batch = self._checked([events] if isinstance(events, Event) else list(events))
+        with self._changed:
+            self._changed.wait_for(lambda: self._failure or self._closed or not self._is_full())
+            self._check_open()
+            self._waiting.extend(batch)
+            self._waiting_bytes += sum(one.size for one in batch)
+            self._taken += len(batch)
+            if self._thread is None and batch:
+                self._thread = threading.Thread(target=self._run, name="bucketlog-writer", daemon=True)
+                self._thread.start()
+            self._changed.notify_all()
+
+    def flush(self) -> None:
+        """Return when all that was appended before is durable.
+
+        Raises:
+            UnwrittenEventsError: A commit failed; the writer has stopped.
+        """
+        with self._changed:
+            if self._closed and self._failure is None:
+                return
+            target = self._flush_to = self._taken
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: self._failure or self.written >= target)
+            self._check_open()
+
+    def close(self) -> None:
+        """Flush, and end the writer's thread.
+
+        Raises:
+            UnwrittenEventsError: A commit failed and no call before has said so.
+        """
+        try:
+            if not self._told:
+                self.flush()
+        finally:
+            with self._changed:
+                self._closed = True
+                self._changed.notify_all()
+            if self._thread is not None:
+                self._thread.join()
+            if self._compactor is not None:
+                self._compactor.close()
+
+    def __enter__(self) -> BufferedWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if err is None:
+            self.close()
+            return
+        # What was appended before the caller's own error is written all the same; its error is the one to be seen.
+        try:
+            self.close()
+        except BucketlogError as failure:
+            if err is not failure:
+                err.add_note(f"besides, {failure}")
+
+    def _checked(self, batch: list[Event]) -> list[_Waiting]:
+        """Return events that the caller can no longer change, with their sizes."""
+        where = f"stream {self._stream.name!r}"
+        lines = check_events(batch, where=where)
+        body = encode_lines(lines, indexes=range(len(batch)), where=where) if lines else b""
+        return [
+            _Waiting(Event(**{name: getattr(line, name) for name in line.__struct_fields__}), len(text) + 1)
+            for line, text in zip(lines, body.splitlines(), strict=True)
+        ]
+
+    def _is_full(self) -> bool:
+        return len(self._waiting) >= 2 * self._max_events or self._waiting_bytes >= 2 * self._max_bytes
+
+    def _is_due(self) -> bool:
+        return (
+            len(self._waiting) >= self._max_events
+            or self._waiting_bytes >= self._max_bytes
+            or self._flush_to > self.written
+            or self._closed
+        )
+
+    def _check_open(self) -> None:
+        if self._failure is not None:
+            self._told = True
+            left = [*self._in_flight, *(one.event for one in self._waiting)]
+            msg = (
+                f"write to {self._stream!r}: a commit failed, and the writer stopped with {len(left)} events not "
+                f"acknowledged, which this error holds: {self._failure}"
+            )
+            raise UnwrittenEventsError(msg, events=left) from self._failure
+        if self._closed:
+            msg = f"write to {self._stream!r}: the writer was closed"
+            raise ValueError(msg)
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting or self._closed)
+                if not self._waiting:
+                    return
+                self._changed.wait_for(self._is_due, timeout=self._linger_seconds)
+                size = self._take()
+                count = len(self._in_flight)
+                self._changed.notify_all()
+            try:
+                done = self._stream.append(self._in_flight, on_duplicate=self._on_duplicate)
+            except BaseException as err:  # noqa: BLE001  (raised again, with the events, where somebody listens)
+                with self._changed:
+                    made = {index for one in getattr(err, "commits", ()) for index in one.indexes}
+                    self.written += len(made)
+                    self._in_flight = [event for index, event in enumerate(self._in_flight) if index not in made]
+                    self._failure = err
+                    self._changed.notify_all()
+                return
+            commits = done if isinstance(done, list) else [done]
+            with self._changed:
+                self.written += len(self._in_flight)
+                self.duplicates += sum(len(one.duplicates) for one in commits)
+                self._in_flight = []
+                self._changed.notify_all()
+            if self._compactor is not None:
+                for one in commits:
+                    self._compactor.wrote(one, size * len(one.indexes) // count)
+
+    def _take(self) -> int:
+        """Take the next commit's events out of the buffer, one at least, as many as fit; return their bytes."""
+        size = 0
+        while self._waiting and len(self._in_flight) < self._max_events:
+            if self._in_flight and size + self._waiting[0].size > self._max_bytes:
+                break
+            one = self._waiting.popleft()
+            size += one.size
+            self._in_flight.append(one.event)
+        self._waiting_bytes -= size
+        return size

@@ -1,0 +1,1 @@
+"""One stream's partitions: who gets the next offset, and what a partition holds."""

@@ -1,0 +1,1 @@
+"""Upkeep: compaction, vacuum, truncation and verification."""

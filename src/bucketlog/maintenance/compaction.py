@@ -1,0 +1,411 @@
+"""Compaction: neighbouring segments are merged into compacted ones, which are read faster and take less room.
+
+What is merged is decided by size, so that an event is rewritten a few times at most: compacted segments are merged
+again only when there are many of about one size. Nothing is removed here.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from datetime import timedelta
+from itertools import takewhile
+from typing import TYPE_CHECKING, TypeVar
+
+from bucketlog.backend import ABSENT, PUT_BYTES_MAX
+from bucketlog.errors import BucketlogError, OffsetOutOfRangeError
+from bucketlog.format.compacted import Builder
+from bucketlog.format.names import name_of
+from bucketlog.format.segments import Segment, compacted_name, parse_segment
+from bucketlog.storage.conditional_put import put_and_settle
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator, Sequence
+
+    from bucketlog.backend import Content
+    from bucketlog.commit import Commit
+    from bucketlog.log.partition_reader import PartitionReader, Region
+    from bucketlog.stream import StreamState
+
+SEGMENT_BYTES_MAX = 48 * 1024 * 1024  # a compacted segment that has become so large is closed: one put takes 64 MiB
+FAN_IN = 16  # so many neighbours of one order of size are merged
+_PUT_BYTES = PUT_BYTES_MAX - 4 * 1024 * 1024  # how large one may be by what its builder says
+_RATIO = 5  # about what a live segment shrinks by
+_AUTO_BYTES = 16 * 1024 * 1024  # what a writer appends to a partition before it compacts it
+_AUTO_COMMITS = 512
+_LOOKS = 2  # at the first commit, which may be of a day long ago, and when the next day begins
+
+_log = logging.getLogger("bucketlog")
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Compaction:
+    """What was compacted in one partition: `events` from so many segments into so many others, and their bytes.
+
+    What was merged stays until a vacuum. All are 0 where there was nothing to do; what it became is 0 in a dry run.
+    """
+
+    partition: str
+    events: int = 0
+    segments_before: int = 0
+    segments_after: int = 0
+    bytes_before: int = 0
+    bytes_after: int = 0
+
+
+def plan(
+    counting: Sequence[Segment], *, fan_in: int = FAN_IN, bytes_max: int = SEGMENT_BYTES_MAX
+) -> list[Sequence[Segment]]:
+    """Return the runs of neighbours that are each to be merged.
+
+    Every live segment is compacted. The last ones take the compacted ones before them along, if there are `fan_in` of
+    no higher order of size; so do compacted ones alone.
+
+    Args:
+        counting: The segments that count, in order; none that may still grow.
+        fan_in: How many are merged, and the base of the orders of size.
+        bytes_max: What is at least half as large is compacted for good.
+    """
+    runs: list[Sequence[Segment]] = []
+    begin = 0
+    while begin < len(counting):
+        end = begin
+        while end < len(counting) and counting[end].next is None:
+            end += 1
+        if end == len(counting):
+            break
+        if end > begin:
+            runs.append(counting[begin:end])
+        begin = end + 1
+    newest = counting[begin:]
+    before = _to_take_along(counting[:begin], newest, fan_in=fan_in, bytes_max=bytes_max)
+    if newest or before:
+        runs.append([*before, *newest])
+    return runs
+
+
+def _to_take_along(
+    compacted: Sequence[Segment], newest: Sequence[Segment], *, fan_in: int, bytes_max: int
+) -> Sequence[Segment]:
+    """Return the compacted segments at the end that are merged, with what is new behind them."""
+    taken = 0
+    new_bytes = sum(one.size for one in newest) // _RATIO
+    while True:
+        merged_bytes = new_bytes + sum(one.size for one in compacted[len(compacted) - taken :])
+        left = compacted[: len(compacted) - taken]
+        order = _order(merged_bytes or (left[-1].size if left else 0), fan_in)
+        more = 0
+        for one in reversed(left):
+            if one.next is None or one.size >= bytes_max // 2 or _order(one.size, fan_in) > order:
+                break
+            more += 1
+        if more + bool(merged_bytes) < fan_in:
+            return compacted[len(compacted) - taken :]
+        taken += more
+
+
+def _order(size: int, base: int) -> int:
+    order = 0
+    while size >= base:
+        size //= base
+        order += 1
+    return order
+
+
+def _ignore(size: int) -> None:
+    pass
+
+
+def compact(state: StreamState, *, dry_run: bool, progress: Callable[[int, int], None] | None) -> list[Compaction]:
+    """Compact every partition of a stream; see `Stream.compact`."""
+    read = total = 0
+
+    def found(size: int) -> None:
+        nonlocal total
+        total += size
+
+    def went_on(size: int) -> None:
+        nonlocal read
+        read += size
+        if progress is not None:
+            progress(read, max(read, total))
+
+    return [
+        compact_partition(state, name, dry_run=dry_run, found=found, progress=went_on) for name in state.partitions()
+    ]
+
+
+def compact_partition(
+    state: StreamState,
+    partition: str,
+    *,
+    dry_run: bool = False,
+    found: Callable[[int], None] = _ignore,
+    progress: Callable[[int], None] = _ignore,
+) -> Compaction:
+    """Compact one partition of a stream.
+
+    Args:
+        state: The stream.
+        partition: Its name.
+        dry_run: Only tell what would be merged.
+        found: Is told of the bytes that there are to read.
+        progress: Is told of the bytes that were read.
+    """
+    writer = state.writer(partition)
+    if not dry_run:
+        writer.close_newest()
+    reader = state.reader(partition)
+    listed = reader.list_segments()
+    if listed and not dry_run and reader.may_grow(listed[-1].key):
+        listed.pop()  # somebody has begun it since
+    merged: dict[str, Segment] = {}
+    made: dict[str, Segment] = {}
+    seen: set[str] = set()
+    while runs := plan(listed):
+        chosen = {one.key: one for run in runs for one in run}
+        if not seen.isdisjoint(chosen):
+            break  # merging them again would lead no farther
+        seen.update(chosen)
+        merged.update((key, one) for key, one in chosen.items() if key not in made)
+        found(sum(one.size for one in chosen.values()))
+        if dry_run:
+            break
+        written: list[Segment] = []
+        for run in runs:
+            begin = listed.index(run[0])
+            behind = (listed[begin - 1].next if begin else None) or reader.bounds.start
+            written += merge(state.reader(partition), run, first=max(run[0].first, behind), progress=progress)
+        made = {key: one for key, one in made.items() if key not in chosen}
+        made.update((one.key, one) for one in written)
+        # They are larger than was foreseen, or smaller. What was appended meanwhile waits for the next time.
+        listed = list(takewhile(lambda one: one.next is not None, reader.list_segments()))
+    if made:
+        writer.relearn()
+    return Compaction(
+        partition,
+        sum((one.next or 0) - one.first for one in made.values()),
+        len(merged),
+        len(made),
+        sum(one.size for one in merged.values()),
+        sum(one.size for one in made.values()),
+    )
+
+
+class AutoCompactor:
+    """Compacts what a stream handle has appended, now and then, in a thread of its own; `close` waits for it.
+
+    In a stream by day, a day is compacted once it is over, that is, once a later one was written to.
+
+    A failure of the store is logged and harms nothing: what is to be compacted stays, and the next try takes it along.
+    """
+
+    def __init__(self, state: StreamState) -> None:
+        self._state = state
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin anew in a forked child, which has no threads."""
+        self._lock = threading.Lock()
+        self._waiting: dict[str, tuple[int, int]] = {}  # commits and bytes of each partition since the last time
+        self._newest_day = ""
+        self._looks = 0  # for days that others left
+        self._late: set[str] = set()  # the days before the newest that are to be compacted
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="bucketlog-compactor")
+        self._begun: list[Future[None]] = []
+
+    def wrote(self, commit: Commit, size: int) -> None:
+        """Take note of a commit of about so many bytes."""
+        if commit.first_offset == commit.next_offset:
+            return
+        partition = commit.partition
+        settings = self._state.stored_settings()
+        with self._lock:
+            commits, waiting_bytes = self._waiting.get(partition, (0, 0))
+            commits, waiting_bytes = commits + 1, waiting_bytes + size
+            # Where segments grow, many commits share one.
+            many = self._state.root.appender is None and commits >= _AUTO_COMMITS
+            if many or waiting_bytes >= _AUTO_BYTES:
+                commits = waiting_bytes = 0
+                self._begin(self._compact, partition)
+            self._waiting[partition] = commits, waiting_bytes
+            if settings is not None and settings.partition_by == "day":
+                self._wrote_day(partition)
+
+    def _wrote_day(self, day: str) -> None:
+        if day < self._newest_day:
+            self._late.add(day)
+        elif self._newest_day < day <= self._tomorrow():  # with an event of the far future no day is over
+            if self._looks < _LOOKS:
+                self._looks += 1
+                self._begin(self._compact_before, day)
+            else:
+                self._begin(self._compact_days, {*self._late, self._newest_day})
+            self._late.clear()
+            self._newest_day = day
+
+    def _tomorrow(self) -> str:
+        return (self._state.root.clock.now() + timedelta(days=1)).date().isoformat()
+
+    def close(self) -> None:
+        """Finish what has begun, and the days that are over; what no store can be blamed for is raised here."""
+        wait(self._begun)  # what cannot be compacted is tried once more
+        with self._lock:
+            if self._late:
+                self._begin(self._compact_days, {*self._late})
+                self._late.clear()
+        self._thread.shutdown()
+        begun, self._begun = self._begun, []
+        for one in begun:
+            one.result()
+
+    def _begin(self, task: Callable[[T], None], what: T) -> None:
+        self._begun = [one for one in self._begun if not one.done() or one.exception()]
+        try:
+            self._begun.append(self._thread.submit(task, what))
+        except RuntimeError as err:  # the store was closed, or the program ends; the commit is durable
+            _log.warning("%s: left to be compacted another time: %s", self._state.where, err)
+
+    def _compact_days(self, days: Collection[str]) -> None:
+        for day in sorted(days):
+            self._waiting.pop(day, None)
+            self._compact(day)
+
+    def _compact_before(self, day: str) -> None:
+        """Compact what was left before a day: by processes that died, or that did not compact."""
+        try:
+            days = uncompacted(self._state)
+        except BucketlogError as err:
+            _log.warning("%s: could not look for what to compact: %s", self._state.where, err)
+        else:
+            self._compact_days([one for one in days if one < day])
+
+    def _compact(self, partition: str) -> None:
+        try:
+            compact_partition(self._state, partition)
+        except BucketlogError as err:
+            _log.warning("%s: could not compact, and will try again: %s", self._state.where_of(partition), err)
+            with self._lock:
+                if partition < self._newest_day:
+                    self._late.add(partition)
+
+
+def uncompacted(state: StreamState) -> set[str]:
+    """Return the partitions with events that no compacted segment holds, by one listing of the stream."""
+    ends: dict[str, int] = {}  # where the compacted segments of a folder end
+    firsts: dict[str, int] = {}  # of the newest live segment of each
+    for entry in state.root.backend.list(state.folder):
+        folder, _, name = entry.key.removeprefix(state.folder).rpartition("/")
+        segment = parse_segment(folder, name, entry.size)
+        if segment is None:
+            continue
+        if segment.next is None:
+            firsts[folder] = segment.first
+        else:
+            ends[folder] = max(ends.get(folder, 0), segment.next)
+    found = {name_of(folder) for folder, first in firsts.items() if first >= ends.get(folder, 0)}
+    return {one for one in found if one is not None}
+
+
+def merge(
+    reader: PartitionReader, segments: Sequence[Segment], *, first: int, progress: Callable[[int], None]
+) -> list[Segment]:
+    """Write what some neighbouring segments hold as compacted ones, and return those.
+
+    Every commit is checked on the way. Others may do the same at the same time, or may have done it: what stands under
+    the name of a compacted segment is the same events, whoever put it there.
+
+    Args:
+        reader: Of their partition.
+        segments: As they were listed, in order.
+        first: Where what they add to those before them begins. The commit that holds it is taken over whole.
+        progress: Is told of the bytes that were read.
+
+    Raises:
+        CorruptSegmentError: What is to be merged is damaged; nothing that was there is touched.
+        OutcomeUnknownError: Whether the last segment was written is not known, which does no harm.
+    """
+    written = []
+    for begin, end, data in _built(reader, segments, first, progress):
+        key = reader.folder + compacted_name(begin, end)
+        doing = f"compact {reader.where}, offsets {begin} to {end}"
+        put_and_settle(reader.root, key, data, if_version=ABSENT, judge=_as_good_as_ours, doing=doing)
+        written.append(Segment(key, begin, end, len(data)))
+    return written
+
+
+def _built(
+    reader: PartitionReader, segments: Sequence[Segment], first: int, progress: Callable[[int], None]
+) -> Iterator[tuple[int, int, bytes]]:
+    """Yield compacted segments as (first, next, content)."""
+    keys = {one.key for one in segments}
+    builder = Builder(first)
+    reader.seek(first)
+    region = None
+    key = ""
+    try:
+        for region in reader.regions(by_commit=True):
+            if region.key not in keys:
+                if region.key.endswith(".zst") and key != segments[-1].key:
+                    return  # somebody else has compacted this since we looked
+                break  # what stands behind it
+            key = region.key
+            begin, data, events = _commits_from(region, builder.next)
+            if begin < builder.next:
+                builder = _begun_before(builder, begin)
+            larger = _added(builder, data, events)
+            if larger is not builder:
+                yield builder.first, builder.next, builder.finish()
+            builder = larger
+            progress(len(data))
+            if builder.size >= SEGMENT_BYTES_MAX:
+                yield builder.first, builder.next, builder.finish()
+                builder = Builder(builder.next)
+        if builder.next > builder.first:
+            yield builder.first, builder.next, builder.finish()
+    except OffsetOutOfRangeError as err:
+        if err.offset >= err.start:
+            raise
+        return  # truncated since we looked
+    except ValueError as err:
+        if region is None:
+            raise
+        raise reader.not_events(region, err) from err
+
+
+def _begun_before(builder: Builder, begin: int) -> Builder:
+    """Begin a segment where its first commit does: a log may begin inside of one."""
+    if builder.next > builder.first:
+        msg = f"offset {builder.next}, where another segment ends, lies inside of a commit"
+        raise ValueError(msg)
+    return Builder(begin)
+
+
+def _commits_from(region: Region, offset: int) -> tuple[int, bytes, int]:
+    """Return the commits of a region without those that end at an offset or before it, as (first, lines, events)."""
+    first, start = region.first, 0
+    for span in region.spans:
+        if first + span.events > offset:
+            break
+        first, start = first + span.events, span.end
+    whole = not start and region.end == len(region.data)
+    return first, region.data if whole else region.data[start : region.end], region.first + region.events - first
+
+
+def _added(builder: Builder, data: bytes, events: int) -> Builder:
+    """Add commits to a segment, or to the next one if one put would not take them both; return that which has them."""
+    if builder.next > builder.first and builder.size + len(data) > _PUT_BYTES:
+        alone = Builder(builder.next)
+        alone.add(data, events=events)
+        if builder.size + alone.size > _PUT_BYTES:
+            return alone
+    builder.add(data, events=events)
+    return builder
+
+
+def _as_good_as_ours(content: Content | None, *, unclear: bool) -> bool:  # noqa: ARG001  (it holds the same events)
+    return content is not None

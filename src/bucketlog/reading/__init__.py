@@ -1,0 +1,1 @@
+"""Events out of partitions: readers, tails, `recent`, splits and Arrow."""

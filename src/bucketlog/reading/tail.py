@@ -1,0 +1,229 @@
+"""Tails: read what is there, then wait for more."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from typing import TYPE_CHECKING
+
+from bucketlog.backend import WatchBackend
+from bucketlog.cursor import Cursor
+from bucketlog.durations import to_seconds
+from bucketlog.reading.reader import pieces
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from datetime import timedelta
+    from types import TracebackType
+
+    from bucketlog.backend import Watch
+    from bucketlog.event import Event
+    from bucketlog.format.filters import Filter
+    from bucketlog.log.partition_reader import PartitionReader, Region
+    from bucketlog.stream import StreamState
+
+_FIRST_WAIT_SECONDS = 0.02
+_PARTITIONS_LISTED_SECONDS = 5.0  # where nothing wakes us, how often new partitions are looked for
+_WATCHED_WAIT_SECONDS = 5.0  # where something does, how long to trust it
+
+
+class Tail:
+    """Iterates events without end. `close()`, from any thread, ends it at once, and so does leaving its `with` block.
+
+    `cursor` is where to go on: behind all that was handed out.
+    """
+
+    def __init__(
+        self,
+        state: StreamState,
+        after: Cursor,
+        *,
+        partitions: Sequence[str] | None,
+        wanted: Filter,
+        poll: float | timedelta,
+    ) -> None:
+        if isinstance(partitions, str):
+            msg = f"partitions takes a list of names, got the text {partitions!r}; write [{partitions!r}]"
+            raise TypeError(msg)
+        names = None if partitions is None else sorted(set(partitions))
+        self._follower = Follower(state, after, names, wanted, max(to_seconds(poll, name="poll"), 0.001))
+        self._items = self._follower.run()
+
+    @property
+    def cursor(self) -> Cursor:
+        """Where to go on: behind all that was handed out."""
+        return self._follower.cursor
+
+    def __iter__(self) -> Iterator[Event]:
+        return self._items
+
+    def __next__(self) -> Event:
+        return next(self._items)
+
+    def __enter__(self) -> Tail:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the tail, also one that waits in another thread."""
+        self._follower.close()
+
+    def poll(self) -> list[Event]:
+        """Return what has come since the last call, without waiting; a bounded number of events.
+
+        The cursor moves over all of them.
+
+        Raises:
+            OffsetOutOfRangeError: The cursor points before the start or beyond the end of the log.
+            CorruptSegmentError: A segment is damaged.
+        """
+        return self._follower.poll()
+
+    def wait(self) -> bool:
+        """Wait until there may be more, or for a while; False when the tail was closed."""
+        return self._follower.wait()
+
+
+class Follower:
+    """What a tail does. Knows nothing of the `Tail`: when the last loop over that breaks off, both are gone at once."""
+
+    def __init__(
+        self, state: StreamState, after: Cursor, partitions: list[str] | None, wanted: Filter, poll_seconds: float
+    ) -> None:
+        self._state, self._after, self._wanted = state, after, wanted
+        self._partitions, self._poll_seconds = partitions, poll_seconds
+        self._readers: dict[str, PartitionReader] = {}
+        self._regions: dict[str, Iterator[Region]] = {}  # those that are being read
+        self._turn = ""  # no partition before this one has the next turn, or one that never rests would keep it
+        self._positions = dict(after)
+        self._taken: Event | None = None
+        self._closed = threading.Event()
+        self._watch: Watch | None = None
+        self._wait_seconds = _FIRST_WAIT_SECONDS
+        self._listed_at = float("-inf")
+        state.followers.add(self)
+
+    @property
+    def cursor(self) -> Cursor:
+        """See `Tail.cursor`."""
+        event = self._taken
+        if event is None or event.partition is None or event.offset is None:
+            return Cursor(self._positions)
+        return Cursor({**self._positions, event.partition: event.offset + 1})
+
+    def close(self) -> None:
+        """See `Tail.close`."""
+        self._closed.set()
+        if self._watch is not None:
+            self._watch.close()
+
+    def look_anew(self) -> None:
+        """Believe nothing that was listed before; from any thread."""
+        for reader in list(self._readers.values()):
+            reader.age = None
+
+    def run(self) -> Iterator[Event]:
+        """Yield events until closed; that it ends closes it too."""
+        try:
+            while not self._closed.is_set():
+                before = dict(self._positions)
+                found = self.poll()
+                after, self._positions = self._positions, before
+                for event in found:
+                    self._taken = event
+                    yield event
+                    if self._closed.is_set():
+                        return
+                self._taken, self._positions = None, after
+                if not found and not self.wait():
+                    return
+        finally:
+            self.close()
+
+    def poll(self) -> list[Event]:
+        """See `Tail.poll`."""
+        self._taken = None
+        readers = self._find_readers()
+        queue = deque(one for one in readers if one.partition >= self._turn)
+        queue.extend(one for one in readers if one.partition < self._turn)
+        while queue:
+            reader = queue.popleft()
+            name = self._turn = reader.partition
+            position = self._positions.get(name)
+            begun_before = name in self._regions
+            try:
+                found = self._next_found(reader)
+            except BaseException:
+                # Nothing of it was handed out: another try begins at the same place.
+                self._regions.pop(name, None)
+                reader.seek(self._after.get(name, -1) if position is None else position)
+                self._positions.pop(name, None)
+                if position is not None:
+                    self._positions[name] = position
+                raise
+            if found:
+                self._wait_seconds = _FIRST_WAIT_SECONDS
+                return found
+            self._turn = name + "\0"
+            if begun_before:  # what was begun in an earlier call ended where the partition did then
+                queue.append(reader)
+        self._turn = ""
+        return []
+
+    def wait(self) -> bool:
+        """See `Tail.wait`."""
+        backend = self._state.root.backend
+        if self._watch is None and isinstance(backend, WatchBackend) and backend.capabilities.watch:
+            self._watch = backend.watch(self._state.folder)
+            if self._closed.is_set():
+                self._watch.close()
+            return not self._closed.is_set()  # what came before the watch began is seen by another look
+        if self._watch is not None:
+            self._watch.wait(_WATCHED_WAIT_SECONDS)
+        else:
+            self._closed.wait(self._wait_seconds * (0.5 + self._state.root.clock.jitter() / 2))
+            self._wait_seconds = min(2 * self._wait_seconds, self._poll_seconds)
+        return not self._closed.is_set()
+
+    def _next_found(self, reader: PartitionReader) -> list[Event]:
+        """Return the events of the next region of a partition that holds some; none when it is read to its end.
+
+        One region at a time, so that a long history is not gathered in memory.
+        """
+        name = reader.partition
+        regions = self._regions.setdefault(name, reader.regions(self._wanted))
+        before = reader.offset
+        while (region := next(regions, None)) is not None:
+            found: list[Event] = []
+            for piece in pieces(reader, [region], self._wanted, offset=before):
+                found += piece.batch.events
+                self._positions[name] = piece.next_offset
+            if found:
+                return found
+            before = reader.offset
+        del self._regions[name]
+        self._positions[name] = max(reader.offset, self._positions.get(name, 0))
+        return []
+
+    def _find_readers(self) -> list[PartitionReader]:
+        now = self._state.root.clock.elapsed_seconds()
+        often = self._watch is not None or not self._readers  # a stream that has not begun has nothing else to look for
+        if often or now - self._listed_at >= min(_PARTITIONS_LISTED_SECONDS, self._poll_seconds * 5):
+            self._listed_at = now
+            if self._partitions is None:
+                names = self._state.partitions()
+            else:  # readers need the stream's settings, so they are made when it has begun
+                names = self._partitions if self._state.stored_settings() is not None else []
+            for name in (
+                *names,
+                *(name for name, offset in self._after.items() if offset and self._partitions is None),
+            ):
+                if name not in self._readers:
+                    reader = self._state.reader(name)
+                    reader.seek(self._after.get(name, -1))
+                    self._readers[name] = reader
+        return [self._readers[name] for name in sorted(self._readers)]

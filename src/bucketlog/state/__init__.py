@@ -1,0 +1,1 @@
+"""Small state beside the streams: checkpoints, snapshots, blobs and objects."""
