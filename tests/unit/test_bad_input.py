@@ -137,7 +137,7 @@ def test_impossible_event_is_named_and_nothing_written(storage, name, partition_
     assert ids(store.stream("there").read()) == ["e0"]
 
 
-@pytest.mark.parametrize("wrong", ["text", {"type": "x"}, 7, None, object()], ids=repr)
+@pytest.mark.parametrize("wrong", ["text", {"type": "x"}, 7, None, object()], ids=lambda wrong: type(wrong).__name__)
 def test_what_is_no_event_is_refused(storage, wrong):
     store = storage.open()
     before = storage.contents()
