@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from datetime import timedelta
     from types import TracebackType
 
+    from bucketlog.log.commit_rule import OnDuplicate
     from bucketlog.maintenance.compaction import AutoCompactor
-    from bucketlog.stream import OnDuplicate, Stream
+    from bucketlog.stream import Stream
 
 _BYTES_MAX = COMMIT_BYTES_MAX - TRAILER_BYTES
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from bucketlog.commit import Commit
     from bucketlog.event import Event
-    from bucketlog.stream import Commit
 
 
 class BucketlogError(Exception):

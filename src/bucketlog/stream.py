@@ -9,12 +9,12 @@ from collections import deque
 from contextlib import closing
 from dataclasses import asdict
 from itertools import chain
-from typing import TYPE_CHECKING, Literal, TypeAlias, overload
+from typing import TYPE_CHECKING, overload
 
 from bucketlog.ahead import map_ahead
 from bucketlog.backend import ABSENT
 from bucketlog.buffered_writer import BufferedWriter
-from bucketlog.commit import Commit, PartitionWriter, Request, check_size, decide
+from bucketlog.commit import Commit
 from bucketlog.cursor import Cursor
 from bucketlog.errors import (
     BucketlogError,
@@ -27,8 +27,10 @@ from bucketlog.format.documents import decode_document, encode_document
 from bucketlog.format.filters import Filter
 from bucketlog.format.names import encode_name, name_of
 from bucketlog.format.segments import Segment, parse_segment
+from bucketlog.log.commit_rule import OnDuplicate, Request, decide, request_of
 from bucketlog.log.ids import NoIds, Suspects
 from bucketlog.log.partition_reader import PartitionReader, Region
+from bucketlog.log.partition_writer import PartitionWriter
 from bucketlog.log.settings import (
     SINGLE_PARTITION,
     StreamSettings,
@@ -62,7 +64,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Batch", "Commit", "OnDuplicate", "Reader", "Stream", "StreamState"]
 
-OnDuplicate: TypeAlias = Literal["raise", "skip", "return"]
 _ON_DUPLICATE = ("raise", "skip", "return")
 _PARTITIONS_AHEAD = 8
 _DAYS_ALONE = 4
@@ -384,7 +385,7 @@ class Stream:
                 self._check_other_days(lines, one, on_duplicate)
             if settings.partition_by == "single" and one == SINGLE_PARTITION:
                 state.single = writer
-            request = _request(lines, range(len(lines)), expected_offset, on_duplicate, where=writer.where)
+            request = request_of(lines, range(len(lines)), expected_offset, on_duplicate, where=writer.where)
             return self._write(writer, request)
         return self._append_many(batch, lines, settings, expected_offset, on_duplicate)
 
@@ -409,7 +410,8 @@ class Stream:
         commits = []
         for name, indexes in groups.items():
             where = state.where_of(name)
-            request = _request([lines[index] for index in indexes], indexes, expected_offset, on_duplicate, where=where)
+            chosen = [lines[index] for index in indexes]
+            request = request_of(chosen, indexes, expected_offset, on_duplicate, where=where)
             decision = decide([request], 0, NoIds(), partition=name, where=where)
             for error in decision.errors.values():
                 raise error
@@ -426,7 +428,7 @@ class Stream:
                 continue
             if on_duplicate == "raise":
                 writer = state.writer(day)
-                writer.check(_request([line], [index], None, on_duplicate, where=writer.where))
+                writer.check(request_of([line], [index], None, on_duplicate, where=writer.where))
             msg = (
                 f"append to {state.where}, partition {partition!r}: event {index} has the id {line.id!r}, which is "
                 f"stored on {day}; append without partition=…, and its commit tells where"
@@ -477,7 +479,7 @@ class Stream:
         for partition, indexes in self._split(batch, lines, settings, stored, expected_offset).items():
             writer = state.writer(partition)
             chosen = [lines[index] for index in indexes]
-            requests.append((writer, _request(chosen, indexes, expected_offset, on_duplicate, where=writer.where)))
+            requests.append((writer, request_of(chosen, indexes, expected_offset, on_duplicate, where=writer.where)))
         if len(requests) > 1:
             for writer, request in requests:
                 writer.check(request)
@@ -918,20 +920,6 @@ class Stream:
 
 def _not_ours(content: Content | None, *, unclear: bool) -> bool:  # noqa: ARG001  (whosever they are, they count)
     return False
-
-
-def _request(
-    lines: Sequence[Line],
-    indexes: Sequence[int],
-    expected_offset: int | None,
-    on_duplicate: OnDuplicate,
-    *,
-    where: str,
-) -> Request:
-    body = encode_lines(lines, indexes=indexes, where=where) if lines else b""
-    check_size(body, where=where)
-    ids = [line.id for line in lines]
-    return Request(body, ids, indexes, expected_offset=expected_offset, on_duplicate=on_duplicate)
 
 
 def _check_day(lines: Sequence[Line], partition: str, *, where: str) -> None:

@@ -17,13 +17,12 @@ from histories import Histories, History, Patch, named
 from world import DAY, FOLDER, HOUR, ObjectStore, World, event
 
 import bucketlog
-from bucketlog import Event, commit, errors, stream
+from bucketlog import Commit, Event, errors, stream
 from bucketlog import buffered_writer as buffer
 from bucketlog.backend import ABSENT, ANY
 from bucketlog.format import segments as seg
 from bucketlog.format.compacted import Builder
-from bucketlog.log import bounds
-from bucketlog.log import partition_reader as partition
+from bucketlog.log import bounds, commit_rule, partition_reader, partition_writer
 from bucketlog.maintenance import compaction, truncation, vacuum
 from bucketlog.state import checkpoints
 from bucketlog.storage import conditional_put as conditional
@@ -60,7 +59,7 @@ def _try_later(patch: Patch) -> None:
             raise errors.BackendUnavailableError("try later") from err
         return True
 
-    patch.setattr(commit, "put_and_settle", hasty)
+    patch.setattr(partition_writer, "put_and_settle", hasty)
 
 
 @history(without=_try_later)
@@ -101,24 +100,24 @@ def _group_is_made_anew(patch: Patch) -> None:
             data = seg.seal_commit(lines, events=len(frozen) + len(joined), flags=1, write_id=write_id)
             won = real(root, key, data, **how)
             for place, one in enumerate(joined, start=len(frozen)):
-                one.commit = commit.Commit("0", place, place + 1, (place,), (), (0,))
+                one.commit = Commit("0", place, place + 1, (place,), (), (0,))
                 one.done.set()
             return won
 
         with pytest.MonkeyPatch.context() as inner:
-            inner.setattr(commit, "put_and_settle", retried)
+            inner.setattr(partition_writer, "put_and_settle", retried)
             return original(self, key, data, write_id)
 
-    frozen: list[commit.Request] = []
-    original = commit.PartitionWriter._put
-    decided = commit.PartitionWriter._decide
+    frozen: list[commit_rule.Request] = []
+    original = partition_writer.PartitionWriter._put
+    decided = partition_writer.PartitionWriter._decide
 
     def remember(self, group):
         frozen[:] = group
         return decided(self, group)
 
-    patch.setattr(commit.PartitionWriter, "_decide", remember)
-    patch.setattr(commit.PartitionWriter, "_put", thawed)
+    patch.setattr(partition_writer.PartitionWriter, "_decide", remember)
+    patch.setattr(partition_writer.PartitionWriter, "_put", thawed)
 
 
 @history(without=_group_is_made_anew)
@@ -170,7 +169,7 @@ def _landing(held):
 
 
 def _conflict_means_lost(patch: Patch) -> None:
-    patch.setattr(commit.seg, "read_trailer", lambda data: None)
+    patch.setattr(partition_writer.seg, "read_trailer", lambda data: None)
 
 
 @history(without=_conflict_means_lost)
@@ -204,7 +203,7 @@ def versioning_switched_on(patch: Patch) -> None:
 
 
 def _no_age(patch: Patch) -> None:
-    patch.setattr(partition.Age, "seconds", lambda self: 0.0)
+    patch.setattr(partition_reader.Age, "seconds", lambda self: 0.0)
 
 
 @history(without=_no_age)
@@ -225,7 +224,9 @@ def next_name_from_a_view_that_is_old(patch: Patch) -> None:
 
 
 def _only_the_monotonic_clock(patch: Patch) -> None:
-    patch.setattr(partition.Age, "seconds", lambda self: self._clock.elapsed_seconds() - self._elapsed, raising=True)
+    patch.setattr(
+        partition_reader.Age, "seconds", lambda self: self._clock.elapsed_seconds() - self._elapsed, raising=True
+    )
 
 
 @history(without=_only_the_monotonic_clock)
@@ -245,7 +246,7 @@ def suspended_laptop(patch: Patch) -> None:
 
 
 def _strays_are_written_again(patch: Patch) -> None:
-    patch.setattr(commit, "_holds", lambda *args: False)
+    patch.setattr(partition_writer, "_holds", lambda *args: False)
 
 
 @history(without=_strays_are_written_again)
@@ -273,7 +274,7 @@ def own_commit_taken_for_a_stray(patch: Patch) -> None:
 
 
 def _listings_never_grow_old(patch: Patch) -> None:
-    patch.setattr(partition.PartitionReader, "is_stale", lambda self: self.age is None)
+    patch.setattr(partition_reader.PartitionReader, "is_stale", lambda self: self.age is None)
 
 
 @history(without=_listings_never_grow_old)
@@ -389,11 +390,11 @@ def next_name_from_a_stray(patch: Patch) -> None:
 
 def _reading_confirms_the_head(patch: Patch) -> None:
     """A writer that lost a race reads the winner's segment, and takes its end for the head as of now."""
-    catch_up = commit.PartitionWriter._catch_up
+    catch_up = partition_writer.PartitionWriter._catch_up
 
     def confirmed(self):
         catch_up(self)
-        self._reader.age = partition.Age(self.root)
+        self._reader.age = partition_reader.Age(self.root)
         self._basis = (self._reader.offset, self._reader.age)
 
     def one_segment(self):
@@ -403,8 +404,8 @@ def _reading_confirms_the_head(patch: Patch) -> None:
             return
         self._go_to(self.offset)
 
-    patch.setattr(commit.PartitionWriter, "_catch_up", confirmed)
-    patch.setattr(partition.PartitionReader, "_newer", one_segment)
+    patch.setattr(partition_writer.PartitionWriter, "_catch_up", confirmed)
+    patch.setattr(partition_reader.PartitionReader, "_newer", one_segment)
 
 
 @history(without=_reading_confirms_the_head)
@@ -437,7 +438,7 @@ def _last_live_name_tells(patch: Patch) -> None:
         live = sorted((one for one in segments if one.next is None), key=lambda one: one.first)
         return live or sorted(segments)
 
-    patch.setattr(partition.seg, "chain", chained)
+    patch.setattr(partition_reader.seg, "chain", chained)
 
 
 @history(without=_last_live_name_tells)
@@ -542,7 +543,7 @@ def bounds_lowered(patch: Patch) -> None:
 
 def _names_are_made_without_the_lock(patch: Patch) -> None:
     """A writer that stands in front of a name appends to it as to any other."""
-    real = commit.PartitionWriter._commit_by_append
+    real = partition_writer.PartitionWriter._commit_by_append
 
     def at_once(self, group, appender):
         decision = self._decide(group)
@@ -552,7 +553,7 @@ def _names_are_made_without_the_lock(patch: Patch) -> None:
             self._append(decision, appender)
             self._settle(group, decision)
 
-    patch.setattr(commit.PartitionWriter, "_commit_by_append", at_once)
+    patch.setattr(partition_writer.PartitionWriter, "_commit_by_append", at_once)
 
 
 @history(without=_names_are_made_without_the_lock)
@@ -662,7 +663,7 @@ def _rolls_do_not_sync(patch: Patch) -> None:
         reader = self._reader
         reader.key, reader.byte = self.folder + seg.segment_name(reader.offset), 0
 
-    patch.setattr(commit.PartitionWriter, "_roll", roll)
+    patch.setattr(partition_writer.PartitionWriter, "_roll", roll)
 
 
 @history(without=_rolls_do_not_sync)
@@ -704,12 +705,12 @@ def event_acted_on_and_taken_back(patch: Patch) -> None:
 
 
 def _trust_the_next_sync(patch: Patch) -> None:
-    real = commit.PartitionWriter._roll
+    real = partition_writer.PartitionWriter._roll
 
     def trusting(self, appender):
         return None if self._distrusted else real(self, appender)
 
-    patch.setattr(commit.PartitionWriter, "_roll", trusting)
+    patch.setattr(partition_writer.PartitionWriter, "_roll", trusting)
 
 
 @history(without=_trust_the_next_sync)
@@ -757,12 +758,12 @@ def fsync_failed_twice(patch: Patch) -> None:
 
 
 def _every_segment_may_end_torn(patch: Patch) -> None:
-    real = partition.PartitionReader._live
+    real = partition_reader.PartitionReader._live
 
     def lenient(self, *, newest, **how):
         return real(self, newest=True, **how)
 
-    patch.setattr(partition.PartitionReader, "_live", lenient)
+    patch.setattr(partition_reader.PartitionReader, "_live", lenient)
 
 
 @history(without=_every_segment_may_end_torn)
@@ -794,7 +795,7 @@ def _no_second_look(patch: Patch) -> None:
     def hasty(self, *, newest):
         raise self._corrupt(self.key, self.byte, "at first sight")
 
-    patch.setattr(partition.PartitionReader, "_look_again", hasty)
+    patch.setattr(partition_reader.PartitionReader, "_look_again", hasty)
 
 
 @history(without=_no_second_look)
@@ -936,7 +937,7 @@ def same_mtime_size_inode(patch: Patch) -> None:
 
 
 def _a_cursor_may_point_anywhere(patch: Patch) -> None:
-    patch.setattr(partition.PartitionReader, "check_reaches", lambda self, wanted: None)
+    patch.setattr(partition_reader.PartitionReader, "check_reaches", lambda self, wanted: None)
 
 
 @history(without=_a_cursor_may_point_anywhere)
@@ -1018,7 +1019,7 @@ def buffered_writer_reorders(patch: Patch) -> None:
 
 
 def _partitions_are_not_checked_first(patch: Patch) -> None:
-    patch.setattr(commit.PartitionWriter, "check", lambda self, request: None)
+    patch.setattr(partition_writer.PartitionWriter, "check", lambda self, request: None)
 
 
 @history(without=_partitions_are_not_checked_first)

@@ -23,11 +23,10 @@ from msgspec.structs import replace
 from world import ANY, DAY, HOUR, ObjectStore, Process, World, event
 
 import bucketlog
-from bucketlog import ABSENT, commit, errors
+from bucketlog import ABSENT, errors
 from bucketlog.format import compacted
 from bucketlog.format import segments as seg
-from bucketlog.log import ids, listing
-from bucketlog.log import partition_reader as partition
+from bucketlog.log import commit_rule, ids, listing, partition_reader, partition_writer
 from bucketlog.log.bounds import read_bounds
 from bucketlog.log.settings import SINGLE_PARTITION
 from bucketlog.maintenance import compaction, truncation, vacuum
@@ -57,7 +56,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from bucketlog import Commit, Event
-    from bucketlog.stream import OnDuplicate
+    from bucketlog.log.commit_rule import OnDuplicate
     from bucketlog.testing import Attempt, Call, Change, HeldCall
     from bucketlog.testing.faults import Fault
 
@@ -76,9 +75,9 @@ def small_sizes(monkeypatch):
     A few events are several blocks of a compacted segment, several runs of ids and several pages of a listing.
     """
     monkeypatch.setattr(seg, "SEGMENT_BYTES_MAX", seg.SEGMENT_BYTES_MAX)
-    monkeypatch.setattr(partition, "READ_BYTES", READ_BYTES)
-    monkeypatch.setitem(partition.PartitionReader._live.__kwdefaults__, "want", READ_BYTES)
-    monkeypatch.setattr(partition, "_UNPACKED_BYTES", READ_BYTES)
+    monkeypatch.setattr(partition_reader, "READ_BYTES", READ_BYTES)
+    monkeypatch.setitem(partition_reader.PartitionReader._live.__kwdefaults__, "want", READ_BYTES)
+    monkeypatch.setattr(partition_reader, "_UNPACKED_BYTES", READ_BYTES)
     monkeypatch.setattr(listing, "PAGE_ENTRIES", LIST_ENTRIES)
     monkeypatch.setattr(compacted, "BLOCK_BYTES", 250)
     monkeypatch.setattr(compacted, "_TAIL_BYTES", 200)
@@ -1032,18 +1031,18 @@ def no_answer_means_not_written(patch: Patch) -> None:
             raise errors.BackendUnavailableError("try later") from err
         return True
 
-    for module in (commit, checkpoints):
+    for module in (partition_writer, checkpoints):
         patch.setattr(module, "put_and_settle", hasty)
 
 
 @found_by(ObjectStoreLog, DirectoryLog)
 def ids_of_others_are_not_learnt(patch: Patch) -> None:
-    patch.setattr(commit, "decode_ids", lambda lines, count: [])
+    patch.setattr(partition_writer, "decode_ids", lambda lines, count: [])
 
 
 @found_by(ObjectStoreLog, DirectoryLog, PowerCutLog)
 def batches_are_written_in_two_commits(patch: Patch) -> None:
-    real = commit.PartitionWriter._commit_group
+    real = partition_writer.PartitionWriter._commit_group
 
     def split(self, group):
         (whole,) = group
@@ -1051,7 +1050,7 @@ def batches_are_written_in_two_commits(patch: Patch) -> None:
             return real(self, group)
         lines = whole.lines.splitlines(keepends=True)
         parts = [
-            commit.Request(
+            commit_rule.Request(
                 b"".join(lines[part]),
                 whole.ids[part],
                 whole.indexes[part],
@@ -1074,7 +1073,7 @@ def batches_are_written_in_two_commits(patch: Patch) -> None:
         )
         return None
 
-    patch.setattr(commit.PartitionWriter, "_commit_group", split)
+    patch.setattr(partition_writer.PartitionWriter, "_commit_group", split)
 
 
 @found_by(DirectoryLog)
@@ -1084,7 +1083,7 @@ def appends_ignore_the_size(patch: Patch) -> None:
 
 @found_by(DirectoryLog, PowerCutLog)
 def torn_writes_stay(patch: Patch) -> None:
-    patch.setattr(commit.PartitionWriter, "_repair", lambda self, appender, reader: None)
+    patch.setattr(partition_writer.PartitionWriter, "_repair", lambda self, appender, reader: None)
 
 
 @found_by(DirectoryLog)
@@ -1093,7 +1092,7 @@ def segments_are_not_closed(patch: Patch) -> None:
         here = self._reader
         here.key, here.byte = self.folder + seg.segment_name(here.offset), 0
 
-    patch.setattr(commit.PartitionWriter, "_roll", roll)
+    patch.setattr(partition_writer.PartitionWriter, "_roll", roll)
 
 
 @found_by(PowerCutLog)
@@ -1119,7 +1118,7 @@ def cursors_stay_behind(patch: Patch) -> None:
 @found_by(ObjectStoreLog, DirectoryLog)
 def tails_begin_anew_after_an_error(patch: Patch) -> None:
     patch.setattr(
-        partition.PartitionReader,
+        partition_reader.PartitionReader,
         "seek",
         lambda self, offset, **how: self.__dict__.update(offset=min(offset, 0), key="", byte=0),
     )
@@ -1151,8 +1150,8 @@ def compaction_takes_the_growing_segment(patch: Patch) -> None:
 
     def compact(state, name, **how):
         with pytest.MonkeyPatch.context() as inner:
-            inner.setattr(commit.PartitionWriter, "close_newest", lambda self: None)
-            inner.setattr(partition.PartitionReader, "may_grow", lambda self, key: False)
+            inner.setattr(partition_writer.PartitionWriter, "close_newest", lambda self: None)
+            inner.setattr(partition_reader.PartitionReader, "may_grow", lambda self, key: False)
             return real(state, name, **how)
 
     patch.setattr(compaction, "compact_partition", compact)
@@ -1161,7 +1160,7 @@ def compaction_takes_the_growing_segment(patch: Patch) -> None:
 @found_by(ObjectStoreLog, DirectoryLog)
 def compaction_cuts_commits_at_the_start_of_the_log(patch: Patch) -> None:
     def cut(region, offset):
-        region = partition.starting_at(region, offset)
+        region = partition_reader.starting_at(region, offset)
         return region.first, region.data[: region.end], region.events
 
     patch.setattr(compaction, "_commits_from", cut)
@@ -1213,7 +1212,7 @@ def vacuum_does_not_wait(patch: Patch) -> None:
 
 @found_by(ObjectStoreLog)
 def listings_never_grow_old(patch: Patch) -> None:
-    patch.setattr(partition.Age, "seconds", lambda self: 0.0)
+    patch.setattr(partition_reader.Age, "seconds", lambda self: 0.0)
 
 
 @found_by(ObjectStoreLog, DirectoryLog)

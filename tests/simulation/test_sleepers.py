@@ -12,10 +12,9 @@ import pytest
 from histories import Histories, History, Patch, named
 from world import DAY, FOLDER, HOUR, World, event
 
-from bucketlog import commit, errors
+from bucketlog import errors
 from bucketlog.format import segments as seg
-from bucketlog.log import bounds
-from bucketlog.log import partition_reader as partition
+from bucketlog.log import bounds, partition_reader, partition_writer
 from bucketlog.testing.faults import Hold
 
 if TYPE_CHECKING:
@@ -89,23 +88,23 @@ def _after_put(patch: Patch, process: Process, name: str, do: Callable[[], None]
 
 
 def _the_head_is_dated_when_it_is_noted(patch: Patch) -> None:
-    real = commit.PartitionWriter._commit_by_put
+    real = partition_writer.PartitionWriter._commit_by_put
 
     def dated(self, group):
         real(self, group)
-        self._basis = (self._reader.offset, partition.Age(self.root))
+        self._basis = (self._reader.offset, partition_reader.Age(self.root))
 
-    patch.setattr(commit.PartitionWriter, "_commit_by_put", dated)
+    patch.setattr(partition_writer.PartitionWriter, "_commit_by_put", dated)
 
 
 def _compacted_commits_tell_the_head(patch: Patch) -> None:
-    real = commit.PartitionWriter._standing
+    real = partition_writer.PartitionWriter._standing
 
     def standing(self, *args, **how):
         found = real(self, *args, **how)
         return "counts" if found == "compacted" else found
 
-    patch.setattr(commit.PartitionWriter, "_standing", standing)
+    patch.setattr(partition_writer.PartitionWriter, "_standing", standing)
     _the_head_is_dated_when_it_is_noted(patch)
 
 
@@ -133,16 +132,16 @@ def sleep_before_the_head_is_noted(patch: Patch) -> None:
     world = World("put")
     writer = world.open()
     writer.stream().append(event("0"))
-    real = commit.PartitionWriter._standing
+    real = partition_writer.PartitionWriter._standing
 
     def then_asleep(self, *args, **how):
         found = real(self, *args, **how)
-        patch.setattr(commit.PartitionWriter, "_standing", real)
+        patch.setattr(partition_writer.PartitionWriter, "_standing", real)
         _append(world, "2")
         _sleep(writer, world)
         return found
 
-    patch.setattr(commit.PartitionWriter, "_standing", then_asleep)
+    patch.setattr(partition_writer.PartitionWriter, "_standing", then_asleep)
 
     assert writer.stream().append(event("1")).offsets == (1,)
     assert writer.stream().append(event("3")).offsets == (3,)
@@ -174,12 +173,12 @@ def own_commit_behind_what_was_compacted(patch: Patch) -> None:
 
 
 def _a_name_of_another_is_lost(patch: Patch) -> None:
-    real = commit.PartitionWriter._standing
+    real = partition_writer.PartitionWriter._standing
 
     def standing(self, offset, write_id, *, won):
         return real(self, offset, write_id, won=won) if won else "lost"
 
-    patch.setattr(commit.PartitionWriter, "_standing", standing)
+    patch.setattr(partition_writer.PartitionWriter, "_standing", standing)
 
 
 @history(without=_a_name_of_another_is_lost)
@@ -207,7 +206,7 @@ def own_commit_whose_name_another_has(patch: Patch) -> None:
 
 def _age_is_asked_when_reading_begins(patch: Patch) -> None:
     """And not of each segment that was read."""
-    real = partition.PartitionReader._live
+    real = partition_reader.PartitionReader._live
 
     def live(self, **how):
         grace_seconds, self._grace_seconds = self._grace_seconds, float("inf")
@@ -216,7 +215,7 @@ def _age_is_asked_when_reading_begins(patch: Patch) -> None:
         finally:
             self._grace_seconds = grace_seconds
 
-    patch.setattr(partition.PartitionReader, "_live", live)
+    patch.setattr(partition_reader.PartitionReader, "_live", live)
 
 
 @history(without=_age_is_asked_when_reading_begins)
@@ -294,8 +293,8 @@ def id_learned_from_a_stray(patch: Patch) -> None:
 
 def _listings_are_believed(patch: Patch) -> None:
     """However long they took, and whether or not they lead to the floor."""
-    patch.setattr(partition.PartitionReader, "is_stale", lambda self: self.age is None)
-    patch.setattr(partition.PartitionReader, "_is_whole", lambda self, listed: True)
+    patch.setattr(partition_reader.PartitionReader, "is_stale", lambda self: self.age is None)
+    patch.setattr(partition_reader.PartitionReader, "_is_whole", lambda self, listed: True)
 
 
 @history(without=_listings_are_believed)
@@ -318,7 +317,7 @@ def bounds_older_than_the_listing(patch: Patch) -> None:
 
 
 def _torn_listings_are_believed(patch: Patch) -> None:
-    patch.setattr(partition.PartitionReader, "_is_whole", lambda self, listed: True)
+    patch.setattr(partition_reader.PartitionReader, "_is_whole", lambda self, listed: True)
 
 
 @history(without=_torn_listings_are_believed)

@@ -21,8 +21,7 @@ from bucketlog.errors import (
 from bucketlog.format import compacted
 from bucketlog.format import segments as seg
 from bucketlog.log import ids as ids_module
-from bucketlog.log import listing
-from bucketlog.log import partition_reader as partition
+from bucketlog.log import listing, partition_reader
 from bucketlog.maintenance import compaction
 from bucketlog.reading import recent as lookup
 from bucketlog.testing import Crash, CrashAfter, Fail, FakeClock, Hold, LoseAnswer, SimulatedCrash
@@ -51,7 +50,7 @@ def small_sizes(monkeypatch):
     monkeypatch.setattr(compacted, "BLOCK_BYTES", 400)
     monkeypatch.setattr(compacted, "_TAIL_BYTES", 300)
     monkeypatch.setattr(ids_module, "RUN_EVENTS", 8)
-    monkeypatch.setattr(partition, "_UNPACKED_BYTES", 1000)
+    monkeypatch.setattr(partition_reader, "_UNPACKED_BYTES", 1000)
     monkeypatch.setattr(lookup, "_BLOCKS_AT_ONCE", 2)
     monkeypatch.setattr(lookup, "_BLOCKS_AT_ONCE_REMOTE", 3)
     monkeypatch.setattr(lookup, "_GAP_BYTES", 200)
@@ -199,18 +198,18 @@ def test_a_compaction_comes_to_an_end_where_listings_never_show_what_it_made(eit
     stream._state.writer("0").close_newest()
     expected = ids(stream.read())
     listed = counting(stream)
-    real = partition.PartitionReader.list_segments
+    real = partition_reader.PartitionReader.list_segments
 
     def list_segments(self, **how):
         real(self, **how)
         return [*listed]
 
-    monkeypatch.setattr(partition.PartitionReader, "list_segments", list_segments)
+    monkeypatch.setattr(partition_reader.PartitionReader, "list_segments", list_segments)
 
     (done,) = stream.compact()
 
     assert done.segments_before == len(listed)
-    monkeypatch.setattr(partition.PartitionReader, "list_segments", real)
+    monkeypatch.setattr(partition_reader.PartitionReader, "list_segments", real)
     assert ids(stream.read()) == expected
     assert all(one.next is not None for one in counting(stream))
 

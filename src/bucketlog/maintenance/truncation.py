@@ -26,9 +26,9 @@ from bucketlog.reading.reader import pieces
 from bucketlog.storage.retries import Retries
 
 if TYPE_CHECKING:
-    from bucketlog.commit import PartitionWriter
     from bucketlog.format.segments import Segment
     from bucketlog.log.partition_reader import PartitionReader
+    from bucketlog.log.partition_writer import PartitionWriter
     from bucketlog.stream import StreamState
 
 _PARTITIONS_AHEAD = 8

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from bucketlog.event import Event
-    from bucketlog.stream import OnDuplicate
+    from bucketlog.log.commit_rule import OnDuplicate
 
 _Outcome = Literal["under way", "acknowledged", "refused", "unknown"]
 
