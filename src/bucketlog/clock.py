@@ -57,4 +57,22 @@ class SystemClock:
         return os.urandom(8).hex()
 
 
+class Staleness:
+    """How long ago something was seen, by whichever clock says the longest.
+
+    The wall clock can be set, and the other one stands still while a virtual machine is paused. A step back counts as
+    infinitely long ago.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._elapsed, self._wall = clock.elapsed_seconds(), clock.now()
+
+    def seconds(self) -> float:
+        """Return the seconds since this was made; infinite when a clock went backwards."""
+        elapsed = self._clock.elapsed_seconds() - self._elapsed
+        wall = (self._clock.now() - self._wall).total_seconds()
+        return max(elapsed, wall) if min(elapsed, wall) >= 0 else float("inf")
+
+
 _ELAPSED = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)

@@ -20,6 +20,7 @@ import bucketlog
 from bucketlog import Commit, Event, errors, stream
 from bucketlog import buffered_writer as buffer
 from bucketlog.backend import ABSENT, ANY
+from bucketlog.clock import Staleness
 from bucketlog.format import segments as seg
 from bucketlog.format.compacted import Builder
 from bucketlog.log import bounds, commit_rule, partition_reader, partition_writer
@@ -203,7 +204,7 @@ def versioning_switched_on(patch: Patch) -> None:
 
 
 def _no_age(patch: Patch) -> None:
-    patch.setattr(partition_reader.Age, "seconds", lambda self: 0.0)
+    patch.setattr(Staleness, "seconds", lambda self: 0.0)
 
 
 @history(without=_no_age)
@@ -224,9 +225,7 @@ def next_name_from_a_view_that_is_old(patch: Patch) -> None:
 
 
 def _only_the_monotonic_clock(patch: Patch) -> None:
-    patch.setattr(
-        partition_reader.Age, "seconds", lambda self: self._clock.elapsed_seconds() - self._elapsed, raising=True
-    )
+    patch.setattr(Staleness, "seconds", lambda self: self._clock.elapsed_seconds() - self._elapsed, raising=True)
 
 
 @history(without=_only_the_monotonic_clock)
@@ -394,7 +393,7 @@ def _reading_confirms_the_head(patch: Patch) -> None:
 
     def confirmed(self):
         catch_up(self)
-        self._reader.age = partition_reader.Age(self.root)
+        self._reader.age = Staleness(self.root.clock)
         self._basis = (self._reader.offset, self._reader.age)
 
     def one_segment(self):

@@ -24,6 +24,7 @@ from world import ANY, DAY, HOUR, ObjectStore, Process, World, event
 
 import bucketlog
 from bucketlog import ABSENT, errors
+from bucketlog.clock import Staleness
 from bucketlog.format import compacted
 from bucketlog.format import segments as seg
 from bucketlog.log import commit_rule, ids, listing, partition_reader, partition_writer
@@ -1212,7 +1213,7 @@ def vacuum_does_not_wait(patch: Patch) -> None:
 
 @found_by(ObjectStoreLog)
 def listings_never_grow_old(patch: Patch) -> None:
-    patch.setattr(partition_reader.Age, "seconds", lambda self: 0.0)
+    patch.setattr(Staleness, "seconds", lambda self: 0.0)
 
 
 @found_by(ObjectStoreLog, DirectoryLog)

@@ -13,6 +13,7 @@ from histories import Histories, History, Patch, named
 from world import DAY, FOLDER, HOUR, World, event
 
 from bucketlog import errors
+from bucketlog.clock import Staleness
 from bucketlog.format import segments as seg
 from bucketlog.log import bounds, partition_reader, partition_writer
 from bucketlog.testing.faults import Hold
@@ -92,7 +93,7 @@ def _the_head_is_dated_when_it_is_noted(patch: Patch) -> None:
 
     def dated(self, group):
         real(self, group)
-        self._basis = (self._reader.offset, partition_reader.Age(self.root))
+        self._basis = (self._reader.offset, Staleness(self.root.clock))
 
     patch.setattr(partition_writer.PartitionWriter, "_commit_by_put", dated)
 

@@ -12,6 +12,7 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING, NamedTuple
 
 from bucketlog.ahead import map_ahead
+from bucketlog.clock import Staleness
 from bucketlog.errors import CorruptSegmentError, NotFoundError, OffsetOutOfRangeError
 from bucketlog.format import segments as seg
 from bucketlog.format.compacted import CompactedSegment, DamageError
@@ -54,23 +55,6 @@ class Region(NamedTuple):
     spans: list[Span]
 
 
-class Age:
-    """How long ago something was seen, by the clock that says the longest.
-
-    The wall clock may be set, the other stands still while a virtual machine is paused; a step back counts as old.
-    """
-
-    def __init__(self, root: Root) -> None:
-        self._clock = root.clock
-        self._elapsed, self._wall = root.clock.elapsed_seconds(), root.clock.now()
-
-    def seconds(self) -> float:
-        """Return the age; infinite when a clock went backwards."""
-        elapsed = self._clock.elapsed_seconds() - self._elapsed
-        wall = (self._clock.now() - self._wall).total_seconds()
-        return max(elapsed, wall) if min(elapsed, wall) >= 0 else float("inf")
-
-
 class _OldListingError(Exception):
     """The reader was kept waiting for so long that the names it listed may be somebody else's now."""
 
@@ -90,7 +74,7 @@ class PartitionReader:
         self.key = ""  # the newest segment that was read, and how far
         self.byte = 0
         self.stop: int | None = None
-        self.age: Age | None = None  # of the listing
+        self.age: Staleness | None = None  # of the listing
         self._grace_seconds = grace_seconds
         self.skip: Callable[[Segment], bool] | None = None  # tells whether to pass over a compacted segment unread
         self._only: Filter | None = None
@@ -112,7 +96,7 @@ class PartitionReader:
         """
         torn = 0
         while True:
-            self.age = Age(self.root)
+            self.age = Staleness(self.root.clock)
             self.bounds = read_bounds(self.root.backend, self.folder, where=self.where)
             self._begin = self._first_to_list(near)
             listed = self._chained(skim)
@@ -196,7 +180,7 @@ class PartitionReader:
         if self.root.appender is not None:
             return []
         while True:
-            self.age = Age(self.root)
+            self.age = Staleness(self.root.clock)
             self.bounds = read_bounds(self.root.backend, self.folder, where=self.where)
             found = newest_live(self.root.backend, self.folder, self.bounds.floor)
             if not self.is_stale():

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 import msgspec
 
 from bucketlog.backend import ABSENT
+from bucketlog.clock import Staleness
 from bucketlog.commit import Commit
 from bucketlog.errors import (
     BucketlogError,
@@ -32,7 +33,7 @@ from bucketlog.format.compacted import DamageError
 from bucketlog.log.commit_rule import Decision, Request, decide
 from bucketlog.log.fairness import Turns
 from bucketlog.log.ids import Ids, Suspects
-from bucketlog.log.partition_reader import Age, PartitionReader, starting_at
+from bucketlog.log.partition_reader import PartitionReader, starting_at
 from bucketlog.storage.conditional_put import put_and_settle
 from bucketlog.storage.root import SYNC_INTERVAL_SECONDS
 
@@ -79,7 +80,10 @@ class PartitionWriter:
         self._synced_at = float("-inf")
         self._synced = False  # whether all before the end is known to be durable
         self._turns = Turns(root.clock)
-        self._basis = (0, Age(root))  # the head as of the last listing or own acknowledged commit, and since when
+        self._basis = (
+            0,
+            Staleness(root.clock),
+        )  # the head as of the last listing or own acknowledged commit, and since when
 
     # -- the callers' side ---------------------------------------------------------------------------------------------
 
@@ -352,7 +356,7 @@ class PartitionWriter:
         # Where commits are puts, a writer's basis is a listing or its own commit, not another's segment that it read.
         # It may read on by name all the same: with a listing for every race that it lost, it would lose the next one.
         lists = not reader.key or reader.is_stale()
-        age = Age(self.root)
+        age = Staleness(self.root.clock)
         read = False
         known = reader.offset
         try:
@@ -568,7 +572,7 @@ class PartitionWriter:
             data = seg.seal_commit(
                 b"".join(decision.lines), events=len(decision.ids), flags=seg.ALL_BEFORE_SYNCED, write_id=write_id
             )
-            age = Age(self.root)  # of what this commit will tell of the head, whenever we come to look
+            age = Staleness(self.root.clock)  # of what this commit will tell of the head, whenever we come to look
             began = self.root.clock.elapsed_seconds()
             won = self._put(self.folder + seg.segment_name(offset), data, write_id)
             put_seconds = self.root.clock.elapsed_seconds() - began

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from bucketlog.ahead import map_ahead
 from bucketlog.backend import ABSENT
+from bucketlog.clock import Staleness
 from bucketlog.durations import to_seconds
 from bucketlog.errors import NotFoundError, StreamSettingsError
 from bucketlog.format.segments import chain
 from bucketlog.log.bounds import BoundsRecord, InForce, raise_bounds, read_record
 from bucketlog.log.listing import segments_after
-from bucketlog.log.partition_reader import Age
 from bucketlog.log.settings import StreamSettings
 from bucketlog.storage.probe import SCRATCH
 
@@ -339,7 +339,7 @@ def _look(reader: PartitionReader, how: _How) -> _Look:
     checked: set[str] = set()
     missing = ""
     while True:
-        age = Age(root)
+        age = Staleness(root.clock)
         record = read_record(root, folder, where=reader.where)
         compacted: list[Segment] = []
         lowest_live = float("inf")
