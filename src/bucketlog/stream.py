@@ -29,7 +29,7 @@ from bucketlog.format.names import encode_name, name_of
 from bucketlog.format.segments import Segment, parse_segment
 from bucketlog.log.commit_rule import OnDuplicate, Request, decide, request_of
 from bucketlog.log.ids import NoIds, Suspects
-from bucketlog.log.partition_reader import PartitionReader, Region
+from bucketlog.log.partition_reader import PartitionReader
 from bucketlog.log.partition_writer import PartitionWriter
 from bucketlog.log.settings import (
     SINGLE_PARTITION,
@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 
     from bucketlog.backend import Content
     from bucketlog.event import Line
+    from bucketlog.log.regions import Region
     from bucketlog.log.settings import PartitionBy
     from bucketlog.maintenance.compaction import Compaction
     from bucketlog.maintenance.truncation import TruncateReport
@@ -211,12 +212,12 @@ class StreamState:
             found = {one: day for one in ids if (day := self._days.get(one)) is not None}
             for day in set(found.values()):
                 here = [one for one, stored_on in found.items() if stored_on == day]
-                for one in set(here) - self.writer(day).holds(here):  # another has truncated the day since
+                for one in set(here) - self.writer(day).view.stored_among(here):  # another has truncated the day since
                     del found[one]
                     self._days.pop(one, None)
             left = Suspects([one for one in ids if one not in found])
             for day, writer in self._writers.items():
-                if stored := writer.in_segments(left):
+                if stored := writer.view.in_segments(left):
                     found.update(dict.fromkeys(stored, day))
                     left = Suspects([one for one in left.ids if one not in stored])
             return found
@@ -231,12 +232,19 @@ class StreamState:
             segment = parse_segment(entry.key.removesuffix(name), name, entry.size)
             if day is not None and segment is not None:
                 listed.setdefault(day, []).append(segment)
-        behind = [(writer, found) for day, found in listed.items() if not (writer := self.writer(day)).knows(found[-1])]
+        behind = [
+            (view, found) for day, found in listed.items() if not (view := self.writer(day).view).is_current(found[-1])
+        ]
         if self.root.appender is None and len(behind) > 1:
-            deque(map_ahead(self.root.executor, lambda one: one[0].survey(one[1]), behind, ahead=_PARTITIONS_AHEAD), 0)
+            deque(
+                map_ahead(
+                    self.root.executor, lambda one: one[0].load_from_index(one[1]), behind, ahead=_PARTITIONS_AHEAD
+                ),
+                0,
+            )
         else:
-            for writer, found in behind:
-                writer.survey(found)
+            for view, found in behind:
+                view.load_from_index(found)
         return count
 
     def look_anew(self) -> None:
@@ -245,7 +253,7 @@ class StreamState:
             self._days.clear()  # first: a commit that comes between is learnt again, and not forgotten
             self._days_next_look = float("-inf")
             for writer in list(self._writers.values()):
-                writer.look_anew()
+                writer.view.invalidate()
         for follower in list(self.followers):
             follower.look_anew()
 
@@ -685,8 +693,7 @@ class Stream:
         readers = (self._state.reader(name) for name in names)
 
         def begin(reader: PartitionReader) -> tuple[PartitionReader, list[Region], Iterator[Region]]:
-            reader.seek(after.get(reader.partition, -1))
-            reader.stop = stops.get(reader.partition)
+            reader.seek(after.get(reader.partition, -1), stop=stops.get(reader.partition))
             regions = reader.regions(wanted)
             first = next(regions, None)
             begun = [] if first is None else [first]

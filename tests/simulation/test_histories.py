@@ -23,7 +23,16 @@ from bucketlog.backend import ABSENT, ANY
 from bucketlog.clock import Staleness
 from bucketlog.format import segments as seg
 from bucketlog.format.compacted import Builder
-from bucketlog.log import bounds, commit_rule, partition_reader, partition_writer
+from bucketlog.log import (
+    bounds,
+    commit_by_append,
+    commit_by_put,
+    commit_rule,
+    group_commit,
+    partition_reader,
+    partition_view,
+    partition_writer,
+)
 from bucketlog.maintenance import compaction, truncation, vacuum
 from bucketlog.state import checkpoints
 from bucketlog.storage import conditional_put as conditional
@@ -60,7 +69,7 @@ def _try_later(patch: Patch) -> None:
             raise errors.BackendUnavailableError("try later") from err
         return True
 
-    patch.setattr(partition_writer, "put_and_settle", hasty)
+    patch.setattr(commit_by_put, "put_and_settle", hasty)
 
 
 @history(without=_try_later)
@@ -92,9 +101,9 @@ def _group_is_made_anew(patch: Patch) -> None:
             try:
                 root.backend.put(key, data, if_version=ABSENT)
             except errors.OutcomeUnknownError:
-                with self._mutex:
-                    joined = [*self._queue]
-                    self._queue.clear()
+                with leading[-1]._mutex:
+                    joined = [*leading[-1]._queue]
+                    leading[-1]._queue.clear()
             else:
                 return True
             lines = b"".join(one.lines for one in (*frozen, *joined))
@@ -106,19 +115,27 @@ def _group_is_made_anew(patch: Patch) -> None:
             return won
 
         with pytest.MonkeyPatch.context() as inner:
-            inner.setattr(partition_writer, "put_and_settle", retried)
+            inner.setattr(commit_by_put, "put_and_settle", retried)
             return original(self, key, data, write_id)
 
     frozen: list[commit_rule.Request] = []
-    original = partition_writer.PartitionWriter._put
-    decided = partition_writer.PartitionWriter._decide
+    original = commit_by_put.PutCommitter._put
+    decided = partition_view.PartitionView.decide
+
+    leading: list[group_commit.GroupCommit] = []
+    lead = group_commit.GroupCommit._lead
+
+    def remember_who_leads(self):
+        leading.append(self)
+        lead(self)
 
     def remember(self, group):
         frozen[:] = group
         return decided(self, group)
 
-    patch.setattr(partition_writer.PartitionWriter, "_decide", remember)
-    patch.setattr(partition_writer.PartitionWriter, "_put", thawed)
+    patch.setattr(group_commit.GroupCommit, "_lead", remember_who_leads)
+    patch.setattr(partition_view.PartitionView, "decide", remember)
+    patch.setattr(commit_by_put.PutCommitter, "_put", thawed)
 
 
 @history(without=_group_is_made_anew)
@@ -148,7 +165,7 @@ def group_changed_after_send(patch: Patch) -> None:
         fault = plan(call)
         if call.method == "put" and puts == 1:
             joined.start()
-            while not state._queue:  # until b waits behind a
+            while not state._group._queue:  # until b waits behind a
                 pass
         if call.method == "get" and puts >= 1 and writer.faulty.held:
             held, writer.faulty.held[:] = [*writer.faulty.held], []
@@ -170,7 +187,7 @@ def _landing(held):
 
 
 def _conflict_means_lost(patch: Patch) -> None:
-    patch.setattr(partition_writer.seg, "read_trailer", lambda data: None)
+    patch.setattr(commit_by_put.seg, "read_trailer", lambda data: None)
 
 
 @history(without=_conflict_means_lost)
@@ -245,7 +262,7 @@ def suspended_laptop(patch: Patch) -> None:
 
 
 def _strays_are_written_again(patch: Patch) -> None:
-    patch.setattr(partition_writer, "_holds", lambda *args: False)
+    patch.setattr(commit_by_put, "_holds", lambda *args: False)
 
 
 @history(without=_strays_are_written_again)
@@ -389,12 +406,12 @@ def next_name_from_a_stray(patch: Patch) -> None:
 
 def _reading_confirms_the_head(patch: Patch) -> None:
     """A writer that lost a race reads the winner's segment, and takes its end for the head as of now."""
-    catch_up = partition_writer.PartitionWriter._catch_up
+    catch_up = partition_view.PartitionView.catch_up
 
     def confirmed(self):
         catch_up(self)
         self._reader.age = Staleness(self.root.clock)
-        self._basis = (self._reader.offset, self._reader.age)
+        self.last_seen_head = self._reader.age
 
     def one_segment(self):
         try:
@@ -403,7 +420,7 @@ def _reading_confirms_the_head(patch: Patch) -> None:
             return
         self._go_to(self.offset)
 
-    patch.setattr(partition_writer.PartitionWriter, "_catch_up", confirmed)
+    patch.setattr(partition_view.PartitionView, "catch_up", confirmed)
     patch.setattr(partition_reader.PartitionReader, "_newer", one_segment)
 
 
@@ -542,17 +559,17 @@ def bounds_lowered(patch: Patch) -> None:
 
 def _names_are_made_without_the_lock(patch: Patch) -> None:
     """A writer that stands in front of a name appends to it as to any other."""
-    real = partition_writer.PartitionWriter._commit_by_append
+    real = commit_by_append.AppendCommitter.commit
 
-    def at_once(self, group, appender):
-        decision = self._decide(group)
-        if self._reader.byte or not self._reader.key or not decision.lines:
-            real(self, group, appender)
+    def at_once(self, group):
+        decision = self._view.decide(group)
+        if self._head.byte or not self._head.key or not decision.lines:
+            real(self, group)
         else:
-            self._append(decision, appender)
-            self._settle(group, decision)
+            self._append(decision)
+            self._view.settle(group, decision)
 
-    patch.setattr(partition_writer.PartitionWriter, "_commit_by_append", at_once)
+    patch.setattr(commit_by_append.AppendCommitter, "commit", at_once)
 
 
 @history(without=_names_are_made_without_the_lock)
@@ -657,12 +674,11 @@ def unsynced_page_in_the_middle(patch: Patch) -> None:
 
 
 def _rolls_do_not_sync(patch: Patch) -> None:
-    def roll(self, appender):
-        self._go_on = True
-        reader = self._reader
-        reader.key, reader.byte = self.folder + seg.segment_name(reader.offset), 0
+    def roll(self):
+        head = self._head
+        head.key, head.byte = self._view.folder + seg.segment_name(head.offset), 0
 
-    patch.setattr(partition_writer.PartitionWriter, "_roll", roll)
+    patch.setattr(commit_by_append.AppendCommitter, "_roll", roll)
 
 
 @history(without=_rolls_do_not_sync)
@@ -704,12 +720,12 @@ def event_acted_on_and_taken_back(patch: Patch) -> None:
 
 
 def _trust_the_next_sync(patch: Patch) -> None:
-    real = partition_writer.PartitionWriter._roll
+    real = commit_by_append.AppendCommitter._roll
 
-    def trusting(self, appender):
-        return None if self._distrusted else real(self, appender)
+    def trusting(self):
+        return None if self._distrusted else real(self)
 
-    patch.setattr(partition_writer.PartitionWriter, "_roll", trusting)
+    patch.setattr(commit_by_append.AppendCommitter, "_roll", trusting)
 
 
 @history(without=_trust_the_next_sync)

@@ -27,7 +27,18 @@ from bucketlog import ABSENT, errors
 from bucketlog.clock import Staleness
 from bucketlog.format import compacted
 from bucketlog.format import segments as seg
-from bucketlog.log import commit_rule, ids, listing, partition_reader, partition_writer
+from bucketlog.log import (
+    commit_by_append,
+    commit_by_put,
+    commit_rule,
+    compacted_reading,
+    ids,
+    listing,
+    partition_reader,
+    partition_view,
+    partition_writer,
+    regions,
+)
 from bucketlog.log.bounds import read_bounds
 from bucketlog.log.settings import SINGLE_PARTITION
 from bucketlog.maintenance import compaction, truncation, vacuum
@@ -78,7 +89,8 @@ def small_sizes(monkeypatch):
     monkeypatch.setattr(seg, "SEGMENT_BYTES_MAX", seg.SEGMENT_BYTES_MAX)
     monkeypatch.setattr(partition_reader, "READ_BYTES", READ_BYTES)
     monkeypatch.setitem(partition_reader.PartitionReader._live.__kwdefaults__, "want", READ_BYTES)
-    monkeypatch.setattr(partition_reader, "_UNPACKED_BYTES", READ_BYTES)
+    monkeypatch.setattr(compacted_reading, "_READ_BYTES", READ_BYTES)
+    monkeypatch.setattr(compacted_reading, "_UNPACKED_BYTES", READ_BYTES)
     monkeypatch.setattr(listing, "PAGE_ENTRIES", LIST_ENTRIES)
     monkeypatch.setattr(compacted, "BLOCK_BYTES", 250)
     monkeypatch.setattr(compacted, "_TAIL_BYTES", 200)
@@ -1032,13 +1044,13 @@ def no_answer_means_not_written(patch: Patch) -> None:
             raise errors.BackendUnavailableError("try later") from err
         return True
 
-    for module in (partition_writer, checkpoints):
+    for module in (commit_by_put, checkpoints):
         patch.setattr(module, "put_and_settle", hasty)
 
 
 @found_by(ObjectStoreLog, DirectoryLog)
 def ids_of_others_are_not_learnt(patch: Patch) -> None:
-    patch.setattr(partition_writer, "decode_ids", lambda lines, count: [])
+    patch.setattr(partition_view, "decode_ids", lambda lines, count: [])
 
 
 @found_by(ObjectStoreLog, DirectoryLog, PowerCutLog)
@@ -1084,16 +1096,16 @@ def appends_ignore_the_size(patch: Patch) -> None:
 
 @found_by(DirectoryLog, PowerCutLog)
 def torn_writes_stay(patch: Patch) -> None:
-    patch.setattr(partition_writer.PartitionWriter, "_repair", lambda self, appender, reader: None)
+    patch.setattr(commit_by_append.AppendCommitter, "_repair", lambda self, key, end: None)
 
 
 @found_by(DirectoryLog)
 def segments_are_not_closed(patch: Patch) -> None:
-    def roll(self, appender):
-        here = self._reader
-        here.key, here.byte = self.folder + seg.segment_name(here.offset), 0
+    def roll(self):
+        head = self._head
+        head.key, head.byte = self._view.folder + seg.segment_name(head.offset), 0
 
-    patch.setattr(partition_writer.PartitionWriter, "_roll", roll)
+    patch.setattr(commit_by_append.AppendCommitter, "_roll", roll)
 
 
 @found_by(PowerCutLog)
@@ -1121,7 +1133,7 @@ def tails_begin_anew_after_an_error(patch: Patch) -> None:
     patch.setattr(
         partition_reader.PartitionReader,
         "seek",
-        lambda self, offset, **how: self.__dict__.update(offset=min(offset, 0), key="", byte=0),
+        lambda self, offset, stop=None: self.__dict__.update(offset=min(offset, 0), stop=stop, key="", byte=0),
     )
 
 
@@ -1151,7 +1163,7 @@ def compaction_takes_the_growing_segment(patch: Patch) -> None:
 
     def compact(state, name, **how):
         with pytest.MonkeyPatch.context() as inner:
-            inner.setattr(partition_writer.PartitionWriter, "close_newest", lambda self: None)
+            inner.setattr(state.writer(name), "close_newest", lambda: None)
             inner.setattr(partition_reader.PartitionReader, "may_grow", lambda self, key: False)
             return real(state, name, **how)
 
@@ -1161,7 +1173,7 @@ def compaction_takes_the_growing_segment(patch: Patch) -> None:
 @found_by(ObjectStoreLog, DirectoryLog)
 def compaction_cuts_commits_at_the_start_of_the_log(patch: Patch) -> None:
     def cut(region, offset):
-        region = partition_reader.starting_at(region, offset)
+        region = regions.starting_at(region, offset)
         return region.first, region.data[: region.end], region.events
 
     patch.setattr(compaction, "_commits_from", cut)

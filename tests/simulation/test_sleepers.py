@@ -15,7 +15,7 @@ from world import DAY, FOLDER, HOUR, World, event
 from bucketlog import errors
 from bucketlog.clock import Staleness
 from bucketlog.format import segments as seg
-from bucketlog.log import bounds, partition_reader, partition_writer
+from bucketlog.log import bounds, commit_by_put, partition_reader
 from bucketlog.testing.faults import Hold
 
 if TYPE_CHECKING:
@@ -89,23 +89,23 @@ def _after_put(patch: Patch, process: Process, name: str, do: Callable[[], None]
 
 
 def _the_head_is_dated_when_it_is_noted(patch: Patch) -> None:
-    real = partition_writer.PartitionWriter._commit_by_put
+    real = commit_by_put.PutCommitter.commit
 
     def dated(self, group):
         real(self, group)
-        self._basis = (self._reader.offset, Staleness(self.root.clock))
+        self._view.last_seen_head = Staleness(self._root.clock)
 
-    patch.setattr(partition_writer.PartitionWriter, "_commit_by_put", dated)
+    patch.setattr(commit_by_put.PutCommitter, "commit", dated)
 
 
 def _compacted_commits_tell_the_head(patch: Patch) -> None:
-    real = partition_writer.PartitionWriter._standing
+    real = commit_by_put.PutCommitter._claim_status
 
     def standing(self, *args, **how):
         found = real(self, *args, **how)
         return "counts" if found == "compacted" else found
 
-    patch.setattr(partition_writer.PartitionWriter, "_standing", standing)
+    patch.setattr(commit_by_put.PutCommitter, "_claim_status", standing)
     _the_head_is_dated_when_it_is_noted(patch)
 
 
@@ -133,16 +133,16 @@ def sleep_before_the_head_is_noted(patch: Patch) -> None:
     world = World("put")
     writer = world.open()
     writer.stream().append(event("0"))
-    real = partition_writer.PartitionWriter._standing
+    real = commit_by_put.PutCommitter._claim_status
 
     def then_asleep(self, *args, **how):
         found = real(self, *args, **how)
-        patch.setattr(partition_writer.PartitionWriter, "_standing", real)
+        patch.setattr(commit_by_put.PutCommitter, "_claim_status", real)
         _append(world, "2")
         _sleep(writer, world)
         return found
 
-    patch.setattr(partition_writer.PartitionWriter, "_standing", then_asleep)
+    patch.setattr(commit_by_put.PutCommitter, "_claim_status", then_asleep)
 
     assert writer.stream().append(event("1")).offsets == (1,)
     assert writer.stream().append(event("3")).offsets == (3,)
@@ -174,12 +174,12 @@ def own_commit_behind_what_was_compacted(patch: Patch) -> None:
 
 
 def _a_name_of_another_is_lost(patch: Patch) -> None:
-    real = partition_writer.PartitionWriter._standing
+    real = commit_by_put.PutCommitter._claim_status
 
     def standing(self, offset, write_id, *, won):
         return real(self, offset, write_id, won=won) if won else "lost"
 
-    patch.setattr(partition_writer.PartitionWriter, "_standing", standing)
+    patch.setattr(commit_by_put.PutCommitter, "_claim_status", standing)
 
 
 @history(without=_a_name_of_another_is_lost)

@@ -20,8 +20,8 @@ from bucketlog.errors import (
 )
 from bucketlog.format import compacted
 from bucketlog.format import segments as seg
+from bucketlog.log import compacted_reading, listing, partition_reader
 from bucketlog.log import ids as ids_module
-from bucketlog.log import listing, partition_reader
 from bucketlog.maintenance import compaction
 from bucketlog.reading import recent as lookup
 from bucketlog.testing import Crash, CrashAfter, Fail, FakeClock, Hold, LoseAnswer, SimulatedCrash
@@ -50,7 +50,7 @@ def small_sizes(monkeypatch):
     monkeypatch.setattr(compacted, "BLOCK_BYTES", 400)
     monkeypatch.setattr(compacted, "_TAIL_BYTES", 300)
     monkeypatch.setattr(ids_module, "RUN_EVENTS", 8)
-    monkeypatch.setattr(partition_reader, "_UNPACKED_BYTES", 1000)
+    monkeypatch.setattr(compacted_reading, "_UNPACKED_BYTES", 1000)
     monkeypatch.setattr(lookup, "_BLOCKS_AT_ONCE", 2)
     monkeypatch.setattr(lookup, "_BLOCKS_AT_ONCE_REMOTE", 3)
     monkeypatch.setattr(lookup, "_GAP_BYTES", 200)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from bucketlog import Event
 from bucketlog.event import check_events, encode_lines
 from bucketlog.format.segments import Segment, Span, seal_commit
-from bucketlog.log.partition_reader import Region
+from bucketlog.log.regions import Region
 from bucketlog.maintenance import compaction
 from bucketlog.maintenance.compaction import FAN_IN, SEGMENT_BYTES_MAX, plan
 

@@ -13,7 +13,7 @@ import bucketlog
 from bucketlog import Event
 from bucketlog.format import compacted
 from bucketlog.format import segments as seg
-from bucketlog.log import partition_reader
+from bucketlog.log import compacted_reading
 from bucketlog.maintenance import compaction
 from bucketlog.reading import recent as lookup
 from bucketlog.testing import with_faults
@@ -30,7 +30,7 @@ numbers = itertools.count()
 def small_sizes(monkeypatch):
     monkeypatch.setattr(seg, "SEGMENT_BYTES_MAX", 1200)
     monkeypatch.setattr(compacted, "BLOCK_BYTES", 300)
-    monkeypatch.setattr(partition_reader, "_UNPACKED_BYTES", 700)
+    monkeypatch.setattr(compacted_reading, "_UNPACKED_BYTES", 700)
     monkeypatch.setattr(lookup, "_BLOCKS_AT_ONCE", 2)
     monkeypatch.setattr(lookup, "_BLOCKS_AT_ONCE_REMOTE", 2)
     monkeypatch.setattr(lookup, "_GAP_BYTES", 100)

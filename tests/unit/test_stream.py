@@ -115,7 +115,7 @@ def test_nothing_but_duplicates_asks_nothing_of_the_storage(storage):
 
 
 def waiting(stream):
-    return stream._state.writer("0")._queue
+    return stream._state.writer("0")._group._queue
 
 
 def held_group(storage, requests, then=None):

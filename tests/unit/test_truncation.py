@@ -230,9 +230,9 @@ def test_writer_that_stood_before_the_start_goes_on_behind_the_end(storage):
 
 def storage_kind_sleeps(stream):
     """The promise of the exclusive vacuum was not kept: let it count as if this one had slept for a day."""
-    stream._state.writer("0")._reader.age = None
-    writer = stream._state.writer("0")
-    writer._basis = (writer._basis[0], _Old())
+    view = stream._state.writer("0").view
+    view._reader.age = None
+    view.last_seen_head = _Old()
 
 
 class _Old:

@@ -1,6 +1,6 @@
 """A partition as it is read: its segments listed once, then its commits in order, from an offset to the end.
 
-Writers use it to catch up, readers and tails to read. It hands out only what is whole, checked and durable.
+Writers use it to catch up, readers and tails to read. It yields only what is whole, checked and durable.
 """
 
 from __future__ import annotations
@@ -9,54 +9,37 @@ import contextlib
 from bisect import bisect_right
 from collections import deque
 from itertools import zip_longest
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from bucketlog.ahead import map_ahead
 from bucketlog.clock import Staleness
-from bucketlog.errors import CorruptSegmentError, NotFoundError, OffsetOutOfRangeError
+from bucketlog.errors import BackendUnavailableError, CorruptSegmentError, NotFoundError, OffsetOutOfRangeError
 from bucketlog.format import segments as seg
-from bucketlog.format.compacted import CompactedSegment, DamageError
+from bucketlog.format.compacted import DamageError
+from bucketlog.log import compacted_reading
 from bucketlog.log.bounds import Bounds, read_bounds
 from bucketlog.log.listing import live_before, newest_live, segments_after, skim
+from bucketlog.log.regions import Region, starting_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from concurrent.futures import Future
 
     from bucketlog.backend import Backend
-    from bucketlog.format.compacted import Block
+    from bucketlog.format.compacted import CompactedSegment
     from bucketlog.format.filters import Filter
-    from bucketlog.format.segments import Segment, Span
+    from bucketlog.format.segments import Segment
     from bucketlog.storage.root import Root
 
 READ_BYTES = 4 * 1024 * 1024  # of a live segment at a time
 _REQUESTS_AHEAD = 16
 _BYTES_AHEAD = 16 * 1024 * 1024
-_UNPACKED_BYTES = 2 * 1024 * 1024  # of a compacted segment at a time
-_UNPACKED_AHEAD = 3
-_RELISTINGS_MAX = 8  # at one offset: what took a segment's place may have been merged with others and removed as well
+# At one offset: a segment's replacement may have been merged with others and removed as well.
+_RELISTINGS_MAX = 8
 _TORN_LISTINGS_MAX = 3
 
 
-class Region(NamedTuple):
-    """Whole, checked lines as they stand one after the other: `events` of them, from the offset `first`.
-
-    They are `data` up to `end`; they were read from `byte` of the segment `key`. Its spans are commits; in a compacted
-    segment each is a block, which may hold several commits or part of one, unless commits were asked for. Without
-    data, an index told that none of the events is wanted.
-    """
-
-    first: int
-    events: int
-    data: bytes
-    end: int
-    key: str
-    byte: int
-    spans: list[Span]
-
-
 class _OldListingError(Exception):
-    """The reader was kept waiting for so long that the names it listed may be somebody else's now."""
+    """The reader was kept waiting for so long that the names it listed may be another writer's by now."""
 
 
 class PartitionReader:
@@ -64,23 +47,42 @@ class PartitionReader:
 
     Attributes:
         offset: The next event to be read, -1 for the start of the log; after `regions`, where the partition ended.
-        stop: An offset from which on nothing is wanted: segments behind it are not fetched. None for no such.
+        stop: The offset at which to stop: segments that begin after it are not fetched. None to read to the end.
+        key: The newest segment that was read; empty when the next read has to list.
+        byte: Up to which byte it was read.
+        bounds: The partition's, as of the last listing.
+        age: How long ago that was; None to distrust it.
     """
 
     def __init__(self, root: Root, folder: str, partition: str, *, grace_seconds: float, where: str) -> None:
         self.root, self.folder, self.partition, self.where = root, folder, partition, where
         self.bounds = Bounds()
         self.offset = 0
-        self.key = ""  # the newest segment that was read, and how far
-        self.byte = 0
         self.stop: int | None = None
-        self.age: Staleness | None = None  # of the listing
+        self.key, self.byte = "", 0
+        self.age: Staleness | None = None
+        self._appender = root.appender
         self._grace_seconds = grace_seconds
-        self.skip: Callable[[Segment], bool] | None = None  # tells whether to pass over a compacted segment unread
         self._only: Filter | None = None
         self._by_commit = False
+        self._skip: Callable[[Segment], bool] | None = None
         self._begin = 0  # where the last listing began
-        self._known_boundary = 0  # an offset where one commit ended
+        self._known_boundary = 0  # an offset at which a commit ended
+
+    def seek(self, offset: int, *, stop: int | None = None) -> None:
+        """Read from an offset on, -1 for the start of the log, and up to `stop`."""
+        self.offset, self.stop, self.key, self.byte = offset, stop, "", 0
+
+    def resume(self, key: str, byte: int, offset: int, *, boundary: int) -> None:
+        """Read on from where a partition is known to have ended.
+
+        Args:
+            key: The newest segment, or empty to list first.
+            byte: Where it ended.
+            offset: The next offset.
+            boundary: An offset at which a commit ended.
+        """
+        self.key, self.byte, self.offset, self._known_boundary = key, byte, offset, boundary
 
     # -- listing -------------------------------------------------------------------------------------------------------
 
@@ -93,11 +95,11 @@ class PartitionReader:
         Raises:
             CorruptCheckpointError: `bounds.json` cannot be read.
             CorruptSegmentError: A segment is missing.
+            BackendUnavailableError: Every listing took longer than it may be trusted.
         """
         torn = 0
-        while True:
-            self.age = Staleness(self.root.clock)
-            self.bounds = read_bounds(self.root.backend, self.folder, where=self.where)
+        for _ in range(_RELISTINGS_MAX):
+            self._read_bounds()
             self._begin = self._first_to_list(near)
             listed = self._chained(skim)
             if not self._is_whole(listed):
@@ -107,7 +109,7 @@ class PartitionReader:
                 continue  # as old as that, names and bounds do not belong together
             if self._is_whole(listed):
                 return listed
-            torn += 1  # what was listed may have been replaced by what lies before it, meanwhile
+            torn += 1  # a listed segment may have been replaced by one that sorts before it, meanwhile
             if torn == _TORN_LISTINGS_MAX:
                 end = (listed[-1].next if listed else None) or self._begin
                 msg = (
@@ -115,39 +117,47 @@ class PartitionReader:
                     f"{self.bounds.floor}; stop and repair it from a copy"
                 )
                 raise CorruptSegmentError(msg, key=self.folder, offset=end)
+        raise self._too_slow()
+
+    def _read_bounds(self) -> None:
+        self.age = Staleness(self.root.clock)
+        self.bounds = read_bounds(self.root.backend, self.folder, where=self.where)
+
+    def _too_slow(self) -> BackendUnavailableError:
+        msg = (
+            f"read {self.where}: {_RELISTINGS_MAX} listings took longer than {self._grace_seconds / 2:g} s each, after "
+            "which names may have been removed and claimed again; try again when the storage answers faster"
+        )
+        return BackendUnavailableError(msg)
 
     def _chained(self, listing: Callable[[Backend, str, int], Iterator[Segment]]) -> list[Segment]:
         found = []
-        # What contains the start may begin before it.
+        # The segment that contains the start may begin before it.
         lowest = self._begin if self._begin > self.bounds.start else 0
-        for one in listing(self.root.backend, self.folder, lowest):
-            found.append(one)
-            if self.stop is not None and one.first > self.stop:
+        for segment in listing(self.root.backend, self.folder, lowest):
+            found.append(segment)
+            if self.stop is not None and segment.first > self.stop:
                 break
         return seg.chain(found, start=self._begin, floor=self.bounds.floor)
 
     def _is_whole(self, listed: list[Segment]) -> bool:
-        """Tell whether a listing leads to the floor, below which all is compacted and nothing is missing."""
+        """Return True if a listing leads to the floor, below which all is compacted and nothing may be missing."""
         wanted = self.bounds.floor if self.stop is None else min(self.bounds.floor, self.stop)
         return (_end(listed[-1], None) if listed else self._begin) >= wanted
 
     def _first_to_list(self, near: int) -> int:
         """Return an offset at or before `near` where a segment begins, or would."""
         start, floor = self.bounds.start, self.bounds.floor
-        if self.root.appender is not None or near < floor or near <= start:
+        if self._appender is not None or near < floor or near <= start:
             return min(start, floor)
-        # Where a commit is a segment, what we know to be one's end is where the next one begins.
+        # Where a commit is a segment, the known end of one is where the next one begins.
         if near == self._known_boundary:
             return near
         return live_before(self.root.backend, self.folder, near, floor)
 
     def is_stale(self) -> bool:
-        """Tell whether the listing is too old to be trusted: names may have been removed and left to strays."""
+        """Return True if the listing is too old to trust: names may have been removed and left to orphans."""
         return self.age is None or self.age.seconds() >= self._grace_seconds / 2
-
-    def seek(self, offset: int) -> None:
-        """Go on at an offset. `regions` will say if the partition has none such."""
-        self.offset, self.key, self.byte = offset, "", 0
 
     def end(self, listed: Sequence[Segment] | None = None) -> int:
         """Return the partition's next offset, reading no more than its last segment.
@@ -157,38 +167,48 @@ class PartitionReader:
 
         Raises:
             CorruptSegmentError: That segment is damaged.
+            BackendUnavailableError: Every listing took longer than it may be trusted.
         """
-        if listed is None:
-            listed = self._newest_segment() or self.list_segments()
-        if not listed:
-            return self.bounds.start
-        last = listed[-1]
-        if last.next is not None:
-            return last.next
-        self.key, self.byte, self.offset = last.key, 0, last.first
-        try:
-            for _ in self._live(newest=self.may_grow(last.key), want=self._want(last)):
-                pass
-        except (_OldListingError, NotFoundError):
-            if not self.is_stale():
-                raise
-            return self.end()
-        return self.offset
+        for _ in range(_RELISTINGS_MAX):
+            if listed is None:
+                listed = self._newest_segment() or self.list_segments()
+            if not listed:
+                return self.bounds.start
+            last = listed[-1]
+            if last.next is not None:
+                return last.next
+            self.key, self.byte, self.offset = last.key, 0, last.first
+            try:
+                for _ in self._live(newest=self.may_grow(last.key), want=self._want(last)):
+                    pass
+            except (_OldListingError, NotFoundError):
+                if not self.is_stale():
+                    raise
+                listed = None
+            else:
+                return self.offset
+        raise self._too_slow()
 
     def _newest_segment(self) -> list[Segment]:
         """Find the newest live segment without listing all; none where that takes more than one segment to tell."""
-        if self.root.appender is not None:
+        if self._appender is not None:
             return []
-        while True:
-            self.age = Staleness(self.root.clock)
-            self.bounds = read_bounds(self.root.backend, self.folder, where=self.where)
+        for _ in range(_RELISTINGS_MAX):
+            self._read_bounds()
             found = newest_live(self.root.backend, self.folder, self.bounds.floor)
             if not self.is_stale():
                 return [] if found is None else [found]
+        raise self._too_slow()
 
     # -- reading -------------------------------------------------------------------------------------------------------
 
-    def regions(self, only: Filter | None = None, *, by_commit: bool = False) -> Iterator[Region]:
+    def regions(
+        self,
+        only: Filter | None = None,
+        *,
+        by_commit: bool = False,
+        skip: Callable[[Segment], bool] | None = None,
+    ) -> Iterator[Region]:
         """Yield all events from `offset` on that are there now; call it again for what has come since.
 
         The first region may begin before `offset`.
@@ -196,6 +216,7 @@ class PartitionReader:
         Args:
             only: Regions that surely hold no event that passes may come without data.
             by_commit: Read compacted segments commit by commit and check each, instead of by their blocks.
+            skip: Asked of each compacted segment; those for which it returns True are passed over unread.
 
         Raises:
             OffsetOutOfRangeError: The partition does not reach back, or not forward, to `offset`.
@@ -203,18 +224,18 @@ class PartitionReader:
         """
         wanted = self.offset
         relisted_at, relisted = -1, 0
-        handed_out = 0  # listed anew on the way, a segment that was merged with those before it may begin before this
-        self._only, self._by_commit = only, by_commit
+        yielded = 0  # after another listing, a segment that was merged with those before it may begin before this
+        self._only, self._by_commit, self._skip = only, by_commit, skip
         while True:
             listing = not self.key or self.is_stale()
             try:
                 for region in self._listed(wanted) if listing else self._newer():
-                    yield region if region.first >= handed_out else starting_at(region, handed_out)
-                    handed_out = region.first + region.events
+                    yield region if region.first >= yielded else starting_at(region, yielded)
+                    yielded = region.first + region.events
             except _OldListingError:
                 wanted, self.key = self._read_upto(wanted), ""
             except NotFoundError:
-                # Compacted and removed since we listed; a new listing shows what took its place.
+                # Compacted and removed since we listed; a new listing shows its replacement.
                 wanted = self._read_upto(wanted)
                 relisted = relisted + 1 if wanted == relisted_at else 1
                 if relisted > _RELISTINGS_MAX:
@@ -224,7 +245,7 @@ class PartitionReader:
                 return
 
     def _read_upto(self, wanted: int) -> int:
-        """Return where to go on; still -1 while nothing was read behind the start of the log, which may move."""
+        """Return where to resume; still -1 while nothing was read after the start of the log, which may move."""
         return max(wanted, self.offset) if wanted >= 0 or self.offset > self.bounds.start else wanted
 
     def _listed(self, wanted: int) -> Iterator[Region]:
@@ -235,44 +256,44 @@ class PartitionReader:
         if wanted < self.bounds.start:
             raise self.out_of_range(wanted, None)
         todo = [
-            one
-            for one, following in zip_longest(listed, listed[1:])
-            if _end(one, following) > wanted and (self.stop is None or one.first < self.stop)
+            segment
+            for segment, following in zip_longest(listed, listed[1:])
+            if _end(segment, following) > wanted and (self.stop is None or segment.first < self.stop)
         ]
         end = listed[-1].next if listed else self._begin
         if not todo and end is not None:
             self._go_to(end)
             self.check_reaches(wanted)
             return
-        self.key, self.byte, self.offset = "", 0, todo[0].first  # all at once: what follows may fail anywhere
+        self.key, self.byte, self.offset = "", 0, todo[0].first  # all at once, as anything that follows may fail
         growing = False
-        for one, data in self._fetched(todo):
-            if one.first > self.offset or (one.next is None and one.first != self.offset):
-                raise self._corrupt(self.key, self.byte, f"it ends before {one.first}, where the next begins")
+        for segment, data in _fetched(self.root, todo):
+            if segment.first > self.offset or (segment.next is None and segment.first != self.offset):
+                raise self._corrupt(self.key, self.byte, f"it ends before {segment.first}, where the next begins")
             if self.is_stale():
                 raise _OldListingError
-            growing = one is todo[-1] and self.may_grow(one.key)
-            behind, self.offset = self.offset, one.first  # two compactions may overlap
-            self.key, self.byte = one.key, 0
-            if one.next is not None and self.skip is not None and self.skip(one):
-                self.offset = one.next
+            growing = segment is todo[-1] and self.may_grow(segment.key)
+            known, self.offset = self.offset, segment.first  # two compactions may overlap
+            self.key, self.byte = segment.key, 0
+            if segment.next is not None and self._skip is not None and self._skip(segment):
+                self.offset = segment.next
                 continue
             inside = (
-                self._compacted(one, max(wanted, behind))
-                if one.next is not None
-                else self._live(newest=growing, data=data, want=self._want(one))
+                self._compacted(segment, max(wanted, known))
+                if segment.next is not None
+                else self._live(newest=growing, data=data, want=self._want(segment))
             )
             for region in inside:
-                if region.first + region.events > max(wanted, behind):
-                    yield starting_at(region, behind)
-            if one.next is not None and one.next != self.offset:
-                raise self._corrupt(one.key, self.byte, f"it ends at offset {self.offset}, not at {one.next}")
+                if region.first + region.events > max(wanted, known):
+                    yield starting_at(region, known)
+            if segment.next is not None and segment.next != self.offset:
+                raise self._corrupt(segment.key, self.byte, f"it ends at offset {self.offset}, not at {segment.next}")
         self.check_reaches(wanted)
         if not growing:  # also when its writer closed it and died before it began the next one
             self._go_to(self.offset)
 
     def _newer(self) -> Iterator[Region]:
-        """Read what was committed behind what was read so far."""
+        """Read what was committed after what was read so far."""
         while True:
             # Asked before reading: then what is read of a sealed segment is all of it.
             growing = self.may_grow(self.key)
@@ -287,23 +308,19 @@ class PartitionReader:
             self._go_to(self.offset)
 
     def may_grow(self, key: str) -> bool:
-        """Tell whether more may be appended to a segment."""
-        return self.root.appender is not None and key.endswith(".jsonl") and not self.root.appender.is_sealed(key)
+        """Return True if more may be appended to a segment."""
+        return self._appender is not None and key.endswith(".jsonl") and not self._appender.is_sealed(key)
 
-    def _want(self, one: Segment) -> int:
+    def _want(self, segment: Segment) -> int:
         """Return how many bytes of a live segment to ask for: an object of an object store is one commit."""
-        return READ_BYTES if self.root.appender is not None else one.size + 1
-
-    def wrote(self, offset: int) -> None:
-        """Go on behind a commit of our own, of which there is nothing to read."""
-        self.offset = self._known_boundary = offset
+        return READ_BYTES if self._appender is not None else segment.size + 1
 
     def _go_to(self, offset: int) -> None:
-        """Stand in front of the segment that will begin at an offset."""
+        """Stand at the beginning of the segment that will begin at an offset."""
         self.key, self.byte, self.offset = self.folder + seg.segment_name(offset), 0, offset
 
     def _live(self, *, newest: bool, data: bytes | None = None, want: int = READ_BYTES) -> Iterator[Region]:
-        """Read a live segment from `byte` on; its newest bytes are made durable before they are handed out.
+        """Read a live segment from `byte` on; its newest bytes are made durable before they are yielded.
 
         Args:
             newest: Whether it may still grow, and so end in a torn write.
@@ -316,16 +333,16 @@ class PartitionReader:
                 complete = len(data) < want
             else:
                 complete = True
-            if self.is_stale():  # asked when it is read: while we waited the name may have become another's
+            if self.is_stale():  # asked after reading: while we waited, the name may have become another's
                 raise _OldListingError
             found = seg.scan(data, at=self.byte, complete=complete)
             if found.rest in ("torn", "corrupt") or (found.rest and complete and not newest):
                 data, found = self._look_again(newest=newest)
                 complete = True
             if found.spans:
-                if newest and self.root.appender is not None:
+                if newest and self._appender is not None:
                     # A power cut must not take back an event that a consumer has acted on.
-                    self.root.appender.sync(self.key)
+                    self._appender.sync(self.key)
                 yield self._region(data, found)
             elif not complete:
                 want *= 2  # a commit that is larger than what was read
@@ -335,7 +352,7 @@ class PartitionReader:
 
     def _look_again(self, *, newest: bool) -> tuple[bytes, seg.Scan]:
         """Read all the rest of a segment while nobody appends to it, and say whether it is damaged."""
-        appender = self.root.appender
+        appender = self._appender
         with appender.lock(self.folder, shared=True) if appender is not None else contextlib.nullcontext():
             data = self.root.backend.get(self.key, self.byte).data
         found = seg.scan(data, at=self.byte)
@@ -355,138 +372,57 @@ class PartitionReader:
         self.byte += found.end
         return region
 
-    def open_compacted(self, one: Segment) -> CompactedSegment | None:
-        """Return a compacted segment by its index; None when it has none.
+    def open_compacted(self, segment: Segment) -> CompactedSegment | None:
+        """Return a compacted segment by its index; None if it has none.
 
         Raises:
             NotFoundError: It is gone.
             CorruptSegmentError: Its index is damaged.
         """
-        return self.root.compacted.get((one.key, one.size), lambda: self._open_anew(one))
-
-    def _open_anew(self, one: Segment) -> CompactedSegment | None:
-        def read(start: int, end: int) -> bytes:
-            return self.root.backend.get(one.key, start, end).data
-
         try:
-            return CompactedSegment.open(one.key, read, one.size)
+            return self.root.compacted.get(
+                (segment.key, segment.size), lambda: compacted_reading.open_segment(self.root, segment)
+            )
         except DamageError as err:
             raise self.damaged(err) from err
 
-    def damaged(self, err: DamageError) -> CorruptSegmentError:
-        """Return the error for a compacted segment that is not what was written."""
-        return self._corrupt(err.key, err.byte, err.why)
-
-    def _compacted(self, one: Segment, wanted: int) -> Iterator[Region]:
-        """Read a compacted segment from the block on that holds an offset."""
-        opened = None if self._by_commit else self.open_compacted(one)
-        if opened is None:
-            yield from self._compacted_by_commit(one)
-            return
+    def _compacted(self, segment: Segment, wanted: int) -> Iterator[Region]:
+        """Read a compacted segment: from the block on that holds an offset, or all its commits."""
+        opened = None if self._by_commit else self.open_compacted(segment)
         try:
-            yield from self._blocks(one, opened, wanted)
+            if opened is None:
+                found = compacted_reading.read_commits(self.root, segment)
+            else:
+                begin = max(bisect_right(opened.blocks, wanted, key=lambda block: block.first) - 1, 0)
+                self.offset = opened.blocks[begin].first
+                found = compacted_reading.read_blocks(self.root, segment, opened, begin, self._only)
+            for region in found:
+                self.offset = region.first + region.events
+                if opened is None:
+                    self._known_boundary = self.offset
+                    self.byte = region.byte + region.end
+                else:
+                    self.byte = region.byte
+                yield region
         except DamageError as err:
             raise self.damaged(err) from err
 
-    def _blocks(self, one: Segment, opened: CompactedSegment, wanted: int) -> Iterator[Region]:
-        blocks = opened.blocks
-        begin = max(bisect_right(blocks, wanted, key=lambda block: block.first) - 1, 0)
-        matches = None if self._only is None or self._only.is_open() else opened.may_match(self._only)
-        ahead = map_ahead(
-            self.root.executor,
-            lambda run: (run, opened.unpack(range(*run)) if matches is None or matches[run[0]] else None),
-            _runs(blocks, begin, matches),
-            ahead=_UNPACKED_AHEAD,
-        )
-        self.offset = blocks[begin].first
-        for (first, stop), unpacked in ahead:
-            if unpacked is None:
-                events = sum(block.events for block in blocks[first:stop])
-                yield self._region_of(one, b"", events, blocks[first].start)
-                continue
-            for block, lines in zip(blocks[first:stop], unpacked, strict=True):
-                yield self._region_of(one, lines, block.events, block.start)
-
-    def _region_of(self, one: Segment, lines: bytes, events: int, byte: int) -> Region:
-        spans = [seg.Span(0, len(lines), events, 0, "")] if lines else []
-        region = Region(self.offset, events, lines, len(lines), one.key, byte, spans)
-        self.offset += events
-        self.byte = byte
-        return region
-
-    def check_compacted(self, one: Segment) -> None:
+    def check_compacted(self, segment: Segment) -> None:
         """Read a compacted segment whole and check every commit and its index, whether it counts or not.
 
         Raises:
             NotFoundError: It is gone.
             CorruptSegmentError: It is damaged.
         """
-        self.key, self.byte, self.offset = one.key, 0, one.first
-        for _ in self._compacted_by_commit(one):
-            pass
-        if self.offset != one.next:
-            raise self._corrupt(one.key, self.byte, f"it ends at offset {self.offset}, not at {one.next}")
-        opened = self._open_anew(one)
-        if opened is not None:
-            try:
-                opened.check()
-            except DamageError as err:
-                raise self.damaged(err) from err
-            if (opened.summary.first, opened.summary.next) != (one.first, one.next):
-                raise self._corrupt(one.key, 0, f"its index is of {opened.summary.first} to {opened.summary.next}")
-
-    def _compacted_by_commit(self, one: Segment) -> Iterator[Region]:
-        """Read a compacted segment as what it unpacks to: the same commits, in zstd frames before skippable ones."""
-        import zstandard  # a log without compacted segments does without
-
-        raw = self.root.backend.get(one.key).data
-        stream = zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True)
-        carried = b""
-        while True:
-            try:
-                piece = stream.read(READ_BYTES)
-            except zstandard.ZstdError as err:
-                raise self._corrupt(
-                    one.key, self.byte + len(carried), f"it does not unpack from here on: {err}"
-                ) from err
-            data = carried + piece
-            found = seg.scan(data, at=self.byte, complete=not piece)
-            if found.rest and (found.rest != "partial" or not piece):
-                raise self._corrupt(one.key, self.byte + found.end, "what it unpacks to holds no whole commit here")
-            if found.spans:
-                yield self._region(data, found)
-            carried = data[found.end :]
-            if not piece:
-                return
-
-    def _fetched(self, todo: list[Segment]) -> Iterator[tuple[Segment, bytes | None]]:
-        """Yield segments in order, those of an object store with their content, read ahead in parallel."""
-        if self.root.appender is not None or len(todo) == 1:
-            for one in todo:
-                yield one, None
-            return
-        get = self.root.backend.get
-        ahead: deque[tuple[Segment, Future[bytes] | None]] = deque()
-        waiting_bytes = 0
-        rest = deque(todo)
+        self.offset = segment.first
         try:
-            while True:
-                while rest and len(ahead) < _REQUESTS_AHEAD and waiting_bytes < _BYTES_AHEAD:
-                    one = rest.popleft()
-                    large = one.next is not None or one.size > READ_BYTES
-                    ahead.append(
-                        (one, None if large else self.root.executor.submit(lambda key: get(key).data, one.key))
-                    )
-                    waiting_bytes += one.size
-                if not ahead:
-                    return
-                one, future = ahead.popleft()
-                waiting_bytes -= one.size
-                yield one, future.result() if future else None
-        finally:
-            for _, future in ahead:
-                if future:
-                    future.cancel()
+            compacted_reading.check_segment(self.root, segment)
+        except DamageError as err:
+            raise self.damaged(err) from err
+
+    def damaged(self, err: DamageError) -> CorruptSegmentError:
+        """Return the error for a compacted segment that was damaged."""
+        return self._corrupt(err.key, err.byte, err.why)
 
     def check_reaches(self, wanted: int) -> None:
         """Check, once all was read, that the partition reaches an offset.
@@ -526,41 +462,36 @@ class PartitionReader:
         return CorruptSegmentError(msg, key=key, byte=byte, offset=self.offset if offset is None else offset)
 
 
-def _runs(blocks: list[Block], begin: int, matches: Sequence[bool] | None) -> Iterator[tuple[int, int]]:
-    """Part blocks into runs of a bounded size that are to be read or passed over alike."""
-    first, size = begin, 0
-    for place in range(begin, len(blocks)):
-        wanted = matches is None or matches[place]
-        if first < place and (
-            (wanted and size >= _UNPACKED_BYTES) or (matches is not None and matches[first] != matches[place])
-        ):
-            yield first, place
-            first, size = place, 0
-        size += blocks[place].size
-    if first < len(blocks):
-        yield first, len(blocks)
+def _fetched(root: Root, todo: list[Segment]) -> Iterator[tuple[Segment, bytes | None]]:
+    """Yield segments in order; on an object store those of one commit with their content, fetched side by side."""
+    if root.appender is not None or len(todo) == 1:
+        for segment in todo:
+            yield segment, None
+        return
+    get = root.backend.get
+    ahead: deque[tuple[Segment, Future[bytes] | None]] = deque()
+    waiting_bytes = 0
+    rest = deque(todo)
+    try:
+        while True:
+            while rest and len(ahead) < _REQUESTS_AHEAD and waiting_bytes < _BYTES_AHEAD:
+                segment = rest.popleft()
+                large = segment.next is not None or segment.size > READ_BYTES
+                ahead.append((segment, None if large else root.executor.submit(lambda key: get(key).data, segment.key)))
+                waiting_bytes += segment.size
+            if not ahead:
+                return
+            segment, future = ahead.popleft()
+            waiting_bytes -= segment.size
+            yield segment, future.result() if future else None
+    finally:
+        for _, future in ahead:
+            if future:
+                future.cancel()
 
 
-def starting_at(region: Region, offset: int) -> Region:
-    """Leave out the lines before an offset."""
-    if region.first >= offset or not region.data:
-        return region
-    here, count = region.first, 0
-    while here + region.spans[count].events <= offset:
-        here += region.spans[count].events
-        count += 1
-    first = region.spans[count]
-    cut = first.start
-    for _ in range(offset - here):
-        cut = region.data.index(b"\n", cut) + 1
-    kept = [first._replace(start=cut, events=first.events - (offset - here)), *region.spans[count + 1 :]]
-    spans = [span._replace(start=span.start - cut, end=span.end - cut) for span in kept]
-    events = region.first + region.events - offset
-    return Region(offset, events, region.data[cut:], region.end - cut, region.key, region.byte, spans)
-
-
-def _end(one: Segment, following: Segment | None) -> float:
-    """Return the offset behind a segment, infinite for the last live one."""
-    if one.next is not None:
-        return one.next
+def _end(segment: Segment, following: Segment | None) -> float:
+    """Return the offset after a segment, infinite for the last live one."""
+    if segment.next is not None:
+        return segment.next
     return following.first if following is not None else float("inf")

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
     from bucketlog.backend import Content
     from bucketlog.commit import Commit
-    from bucketlog.log.partition_reader import PartitionReader, Region
+    from bucketlog.log.partition_reader import PartitionReader
+    from bucketlog.log.regions import Region
     from bucketlog.stream import StreamState
 
 SEGMENT_BYTES_MAX = 48 * 1024 * 1024  # a compacted segment that has become so large is closed: one put takes 64 MiB
@@ -185,7 +186,7 @@ def compact_partition(
         # They are larger than was foreseen, or smaller. What was appended meanwhile waits for the next time.
         listed = list(takewhile(lambda one: one.next is not None, reader.list_segments()))
     if made:
-        writer.relearn()
+        writer.view.reload_ids()
     return Compaction(
         partition,
         sum((one.next or 0) - one.first for one in made.values()),

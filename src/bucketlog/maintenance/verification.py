@@ -18,7 +18,7 @@ from bucketlog.errors import (
 from bucketlog.event import decode_events
 from bucketlog.format.compacted import DamageError
 from bucketlog.format.segments import parse_segment
-from bucketlog.log.partition_reader import starting_at
+from bucketlog.log.regions import starting_at
 from bucketlog.log.settings import StreamSettings
 
 if TYPE_CHECKING:

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
     from bucketlog.event import Event
     from bucketlog.format.filters import Filter
-    from bucketlog.log.partition_reader import PartitionReader, Region
+    from bucketlog.log.partition_reader import PartitionReader
+    from bucketlog.log.regions import Region
 
 PIECE_BYTES = 128 * 1024  # decoded at once: a few hundred events, which still fit a processor's cache
 

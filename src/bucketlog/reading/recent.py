@@ -15,7 +15,7 @@ from bucketlog.errors import NotFoundError
 from bucketlog.format import filters
 from bucketlog.format.compacted import DamageError, microseconds
 from bucketlog.format.filters import Filter
-from bucketlog.log.partition_reader import Region
+from bucketlog.log.regions import Region
 from bucketlog.reading.reader import pieces
 
 if TYPE_CHECKING:
@@ -89,14 +89,16 @@ def _show_live(
     state: StreamState, partition: str, wanted: Filter, found: _Newest
 ) -> list[tuple[PartitionReader, CompactedSegment]]:
     """Show what has no index; return the segments that have one."""
-    reader, indexed = _without_indexed(state, partition)
-    for piece in pieces(reader, reader.regions(wanted), wanted, offset=-1):
+    reader, regions, indexed = _without_indexed(state, partition, wanted)
+    for piece in pieces(reader, regions, wanted, offset=-1):
         found.show(piece.batch.events)
     return [(reader, segment) for segment in indexed]
 
 
-def _without_indexed(state: StreamState, partition: str) -> tuple[PartitionReader, list[CompactedSegment]]:
-    """Return a reader that passes over segments with an index, and where it will list these."""
+def _without_indexed(
+    state: StreamState, partition: str, wanted: Filter
+) -> tuple[PartitionReader, Iterator[Region], list[CompactedSegment]]:
+    """Return a reader, the regions of the segments that have no index, and where the others will be listed."""
     reader = state.reader(partition)
     indexed: dict[str, CompactedSegment] = {}
     listing: list[CompactedSegment] = []
@@ -110,8 +112,7 @@ def _without_indexed(state: StreamState, partition: str) -> tuple[PartitionReade
             listing.append(segment)
         return True
 
-    reader.skip = pass_over
-    return reader, listing
+    return reader, reader.regions(wanted, skip=pass_over), listing
 
 
 def _show_blocks(reader: PartitionReader, segment: CompactedSegment, wanted: Filter, found: _Newest) -> None:
@@ -180,8 +181,8 @@ def by_id(state: StreamState, partition: str, event_id: str) -> Event | None:
         CorruptSegmentError: A segment is damaged.
     """
     wanted = Filter(ids=frozenset([event_id]))
-    reader, indexed = _without_indexed(state, partition)
-    for piece in pieces(reader, reader.regions(wanted), wanted, offset=-1):
+    reader, regions, indexed = _without_indexed(state, partition, wanted)
+    for piece in pieces(reader, regions, wanted, offset=-1):
         if piece.batch.events:
             return piece.batch.events[0]
     for segment in reversed(indexed):

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from bucketlog.backend import Watch
     from bucketlog.event import Event
     from bucketlog.format.filters import Filter
-    from bucketlog.log.partition_reader import PartitionReader, Region
+    from bucketlog.log.partition_reader import PartitionReader
+    from bucketlog.log.regions import Region
     from bucketlog.stream import StreamState
 
 _FIRST_WAIT_SECONDS = 0.02

@@ -1,0 +1,159 @@
+"""Committing on an object store: one PUT a commit, of the next name, if that is absent.
+
+Whoever creates the name has won the offset. A PUT's answer may be lost, late or wrong about who won, and a writer that
+slept may claim a name a second time after its commit was compacted and removed; so what the name is worth is settled by
+reading back and, when the head was last seen too long ago, by reading the bounds and the listing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from bucketlog.backend import ABSENT
+from bucketlog.clock import Staleness
+from bucketlog.errors import BucketlogError, OutcomeUnknownError
+from bucketlog.format import segments as seg
+from bucketlog.storage.conditional_put import put_and_settle
+
+if TYPE_CHECKING:
+    from bucketlog.backend import Content
+    from bucketlog.commit import Commit
+    from bucketlog.format.segments import Segment
+    from bucketlog.log.commit_rule import Request
+    from bucketlog.log.fairness import Fairness
+    from bucketlog.log.partition_reader import PartitionReader
+    from bucketlog.log.partition_view import PartitionView
+
+# `counts`: the commit is in the log. `compacted`: it is, inside a compacted segment. `orphan`: the name is ours and
+# counts no longer, so the commit is not in the log. `lost`: the name is another's.
+ClaimStatus: TypeAlias = Literal["counts", "compacted", "orphan", "lost"]
+
+
+class PutCommitter:
+    """Commits to one partition by conditional PUTs. The caller of `commit` holds the view's lock."""
+
+    def __init__(self, view: PartitionView, fairness: Fairness) -> None:
+        self._view, self._fairness = view, fairness
+        self._root = view.root
+
+    def append_now(self, lines: bytes, event_id: str) -> Commit | None:  # noqa: ARG002  (there is no short cut)
+        """Return None: `commit` has to do it."""
+        return None
+
+    def close_newest(self) -> None:
+        """Do nothing: every segment is closed as it is made."""
+
+    def commit(self, group: list[Request]) -> None:
+        """Commit a group and settle its requests.
+
+        Raises:
+            OutcomeUnknownError: It may have been written, or may still land.
+            BackendUnavailableError: Nothing was written.
+        """
+        view, clock = self._view, self._root.clock
+        head = view.head
+        self._fairness.wait()
+        while True:
+            decision = view.decide(group)
+            if not decision.lines:
+                if decision.errors or any(one.expected_offset is not None for one in group):
+                    view.catch_up()
+                    decision = view.decide(group)
+                if not decision.lines:
+                    view.settle(group, decision)
+                    return
+            offset = head.offset
+            write_id = clock.write_id()
+            data = seg.seal_commit(
+                b"".join(decision.lines), events=len(decision.ids), flags=seg.ALL_BEFORE_SYNCED, write_id=write_id
+            )
+            sent = Staleness(clock)  # what this commit says of the head is as old as that, however late we read it
+            began = clock.elapsed_seconds()
+            won = self._put(view.folder + seg.segment_name(offset), data, write_id)
+            put_seconds = clock.elapsed_seconds() - began
+            status = self._claim_status(offset, write_id, won=won)
+            if status == "lost":
+                self._fairness.lost()
+                view.catch_up()
+                continue
+            if status == "orphan":
+                view.reload_ids()  # the name counted no longer, and so perhaps neither did what we read before it
+                view.load()
+                continue
+            view.settle(group, decision)
+            self._fairness.won(put_seconds)
+            if status == "compacted":
+                view.reload_ids()  # the names after it may have been removed: it says nothing of the head
+            else:
+                view.last_seen_head = sent
+                head.key = view.folder + seg.segment_name(head.offset)
+            return
+
+    def _put(self, key: str, data: bytes, write_id: str) -> bool:
+        """Put a commit under a name if that is absent; return True if the name is ours.
+
+        Raises:
+            OutcomeUnknownError: No certainty within the budget; it may still land.
+            BackendUnavailableError: No attempt has left this machine.
+        """
+
+        def is_ours(found: Content | None, *, unclear: bool) -> bool:  # noqa: ARG001  (whose the name is, is certain)
+            trailer = seg.read_trailer(found.data) if found else None
+            return trailer is not None and trailer[2] == write_id
+
+        doing = f"append to {self._view.where} (write id {write_id})"
+        try:
+            return put_and_settle(self._root, key, data, if_version=ABSENT, judge=is_ours, doing=doing)
+        except OutcomeUnknownError as err:
+            err.write_id = write_id
+            raise
+
+    def _claim_status(self, offset: int, write_id: str, *, won: bool) -> ClaimStatus:
+        """Return what became of a commit under a name that we won, or found to be another's.
+
+        A name may be removed and claimed a second time, by us or, after our commit was compacted, by a writer that
+        slept; that takes a grace.
+
+        Raises:
+            OutcomeUnknownError: It lies before the start of the log now, or this could not be found out.
+        """
+        view = self._view
+        if view.last_seen_head.seconds() < view.grace_seconds / 2:
+            return "counts" if won else "lost"
+        key = view.folder + seg.segment_name(offset)
+        reader = view.new_reader()
+        try:
+            listed = reader.list_segments()
+            if reader.bounds.counts(offset):
+                return "counts" if won else "lost"
+            if offset >= reader.bounds.start:
+                if any(_holds(reader, segment, offset, write_id) for segment in listed if segment.first <= offset):
+                    return "compacted"
+                return "orphan" if won else "lost"
+        except BucketlogError as err:
+            msg = (
+                f"append to {view.where}: sent as {key} (write id {write_id}), but whether that name still counts "
+                f"could not be read: {err}; look for the events before trying again"
+            )
+            raise OutcomeUnknownError(msg, write_id=write_id, key=key) from err
+        msg = (
+            f"append to {view.where}: offset {offset} lies before the start of the log, which was moved to "
+            f"{reader.bounds.start} meanwhile; look for the events (write id {write_id}) before trying again"
+        )
+        raise OutcomeUnknownError(msg, write_id=write_id, key=key)
+
+
+def _holds(reader: PartitionReader, segment: Segment, offset: int, write_id: str) -> bool:
+    """Return True if a compacted segment holds the commit with a write id at an offset."""
+    if segment.next is None or segment.next <= offset:
+        return False
+    reader.seek(offset)
+    for region in reader.regions(by_commit=True):
+        here = region.first
+        for span in region.spans:
+            if here == offset:
+                return span.write_id == write_id
+            here += span.events
+        if here > offset:
+            return False
+    return False

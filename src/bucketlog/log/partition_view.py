@@ -1,0 +1,323 @@
+"""What a store handle knows of a partition: where it ends, and which ids it holds.
+
+Committing, checking for duplicates and compaction all ask this one view, which learns by listing and reading what
+others committed, and from its own commits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+import msgspec
+
+from bucketlog.clock import Staleness
+from bucketlog.errors import CorruptSegmentError, NotFoundError, OffsetOutOfRangeError
+from bucketlog.event import decode_ids
+from bucketlog.format import segments as seg
+from bucketlog.format.compacted import DamageError
+from bucketlog.log.commit_rule import decide
+from bucketlog.log.ids import Ids
+from bucketlog.log.partition_reader import PartitionReader
+from bucketlog.log.regions import starting_at
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Sequence
+
+    from bucketlog.format.segments import Segment
+    from bucketlog.log.commit_rule import Decision, Request
+    from bucketlog.log.ids import Suspects
+    from bucketlog.log.regions import Region
+    from bucketlog.storage.root import Root
+
+_RESTARTS_MAX = 8  # each follows a truncation that overtook us
+
+T = TypeVar("T")
+
+
+class Head:
+    """Where a partition ends.
+
+    Attributes:
+        key: The newest segment, or the name of the next one; empty when it has to be looked for.
+        byte: How many bytes of that segment are known, 0 for one that is yet to be made.
+        offset: The next offset; -1 for the start of the log, before anything was read.
+        boundary: The last offset at which a commit is known to have ended.
+        synced: Whether all that lies before the end is known to be durable.
+    """
+
+    __slots__ = ("boundary", "byte", "key", "offset", "synced")
+
+    def __init__(self) -> None:
+        self.key, self.byte, self.offset = "", 0, -1
+        self.boundary, self.synced = 0, False
+
+
+class PartitionView:
+    """The end and the ids of a partition, as known to one store handle.
+
+    Attributes:
+        lock: Held by whoever reads or changes the view. The methods that need no caller's lock take it themselves.
+        head: Where the partition ends.
+        ids: The stored ids.
+        last_seen_head: How long ago the head was certain: when a listing began, or our own acknowledged commit was
+            sent. Reading another's segment by its name does not count, as that name may have come and gone.
+    """
+
+    def __init__(
+        self,
+        root: Root,
+        folder: str,
+        partition: str,
+        *,
+        grace_seconds: float,
+        where: str,
+        days: dict[str, str] | None = None,
+    ) -> None:
+        self.root, self.folder, self.partition, self.where = root, folder, partition, where
+        self.grace_seconds = grace_seconds
+        self.lock = threading.RLock()
+        self.head = Head()
+        self.ids = Ids(self._read_ids)
+        self.last_seen_head = Staleness(root.clock)
+        self._days = days  # in a stream by day: where every id is stored that is in no compacted segment
+        self._reader = self.new_reader()
+        self._loaded = False
+        self._indexed_to: Segment | None = None  # the last one listed when only the ids were learnt, not the head
+
+    def new_reader(self) -> PartitionReader:
+        """Return another reader of the partition, at the start of its log."""
+        reader = PartitionReader(
+            self.root, self.folder, self.partition, grace_seconds=self.grace_seconds, where=self.where
+        )
+        reader.seek(-1)
+        return reader
+
+    # -- what others ask -----------------------------------------------------------------------------------------------
+
+    def is_current(self, newest: Segment) -> bool:
+        """Return True if all ids are known of a partition whose listing just now ended with this segment."""
+        with self.lock:
+            if not self._loaded:
+                return newest == self._indexed_to
+            head = self.head
+            if newest.next is not None:
+                return newest.next <= head.offset
+            if (newest.key, newest.size) == (head.key, head.byte):
+                return True
+            return not head.byte and newest.first < head.offset and not self._reader.may_grow(newest.key)
+
+    def stored_among(self, ids: Iterable[str]) -> set[str]:
+        """Return which of some ids are stored here, after another look if the last listing is old."""
+        with self.lock:
+            if self._loaded and self._reader.is_stale():
+                self.catch_up()
+            self.load()
+            return {event_id for event_id in ids if self._ask(partial(self.ids.find, event_id)) is not None}
+
+    def in_segments(self, candidates: Suspects) -> set[str]:
+        """Return which of some ids compacted segments hold, of those segments that are known already."""
+        with self.lock:
+            if self._indexed_to is None:
+                self.load()
+            found = self._ask(lambda: self.ids.in_segments(candidates))
+            if found and not self._loaded:  # it may lie before the start of the log
+                self.load()
+                found = self._ask(lambda: self.ids.in_segments(candidates))
+            return found
+
+    def knows_any(self, ids: Collection[str]) -> bool:
+        """Return True if any of some ids is stored. Held by the caller: the lock."""
+        return self._ask(lambda: self.ids.knows_any(ids))
+
+    # -- learning ------------------------------------------------------------------------------------------------------
+
+    def load(self) -> None:
+        """Make sure that the partition was looked at; on an object store, lately."""
+        with self.lock:
+            # A writer that slept would claim a name that may have come and gone; looking first spares it that.
+            slept = self.root.appender is None and self.last_seen_head.seconds() >= self.grace_seconds / 2
+            if slept or not self._loaded:
+                self.catch_up()
+
+    def catch_up(self) -> None:
+        """Learn of all that others have committed.
+
+        Raises:
+            CorruptSegmentError: What is to be read is damaged.
+        """
+        with self.lock:
+            forgotten: Iterable[str] = ()
+            for left in reversed(range(_RESTARTS_MAX)):
+                try:
+                    self._read_on()
+                    break
+                except OffsetOutOfRangeError as err:
+                    if err.offset >= err.start or not left:
+                        raise
+                    # The log begins later now, and we stood before that: all of it is to be read.
+                    forgotten = forgotten or self._filed_by_day()
+                    self.invalidate()
+            self._unfile(forgotten)
+            self._loaded, self._indexed_to = True, None
+
+    def _read_on(self) -> None:
+        reader, head = self._reader, self.head
+        # With a listing for every race that it lost, a writer would lose the next one: so it reads on by name.
+        lists = not head.key or reader.is_stale()
+        began = Staleness(self.root.clock)
+        read = False
+        known = head.offset
+        reader.resume(head.key, head.byte, head.offset, boundary=head.boundary)
+        try:
+            for found in reader.regions(skip=self._learn_segment):
+                read = True
+                region = starting_at(found, max(known, reader.bounds.start))
+                self._learn(self._ids_of(region), region.first)
+                known = region.first + region.events
+        except BaseException:
+            self.invalidate_head()
+            head.offset = known
+            raise
+        head.key, head.byte = reader.key, reader.byte
+        head.offset = head.boundary = reader.offset
+        self.ids.start = reader.bounds.start
+        if lists:
+            self.last_seen_head = began
+        if read:
+            head.synced = True  # reading a growing segment makes it durable first
+
+    def load_from_index(self, listed: Sequence[Segment]) -> None:
+        """Learn the ids of a partition from the indexes of its compacted segments, if those hold all of it; else read.
+
+        Args:
+            listed: All its segments, listed just now, in the order of their names.
+        """
+        compacted = [segment for segment in listed if segment.next is not None]
+        with self.lock:
+            if not self._loaded and compacted:
+                counting = seg.chain(compacted, start=min(segment.first for segment in compacted), floor=0)
+                end = counting[-1].next or 0
+                if all(segment.first < end for segment in listed):
+                    self._forget()
+                    # Another may have removed one since, and what lies before the start of the log is not read at all.
+                    with contextlib.suppress(NotFoundError, CorruptSegmentError):
+                        if all(map(self._learn_segment, counting)):
+                            self._indexed_to = listed[-1]
+                            return
+            self.catch_up()
+
+    def decide(self, group: Sequence[Request]) -> Decision:
+        """Decide what a group gets if it is written at the head. Held by the caller: the lock."""
+        return self._ask(lambda: decide(group, self.head.offset, self.ids, partition=self.partition, where=self.where))
+
+    def settle(self, group: Sequence[Request], decision: Decision) -> None:
+        """Take in a group's commit, which was written at the head, and give every request its outcome."""
+        first = self.head.offset
+        self._learn(decision.ids, first)
+        self.head.offset = self.head.boundary = first + len(decision.ids)
+        for place, request in enumerate(group):
+            request.commit, request.error = decision.commits.get(place), decision.errors.get(place)
+
+    def settle_one(self, event_id: str, size: int) -> int:
+        """Take in the commit of one event, which was appended at the head; return its offset.
+
+        Args:
+            event_id: Its id.
+            size: Of the commit, in bytes.
+        """
+        head = self.head
+        offset = head.offset
+        head.byte += size
+        self._learn([event_id], offset)
+        head.offset = head.boundary = offset + 1
+        return offset
+
+    # -- forgetting ----------------------------------------------------------------------------------------------------
+
+    def invalidate_head(self) -> None:
+        """List before the next commit: what the last one wrote is not certain."""
+        with self.lock:
+            self.head.key, self.head.synced, self._loaded = "", False, False
+            self._indexed_to = None
+
+    def invalidate(self) -> None:
+        """Believe nothing that was listed or learnt before."""
+        with self.lock:
+            self.invalidate_head()
+            self._forget()
+
+    def reload_ids(self) -> None:
+        """Forget ids whose segments were compacted since: the indexes of those take less memory."""
+        with self.lock:
+            forgotten = self._filed_by_day()
+            self.invalidate()
+            if self._days is not None:
+                self.load()
+                self._unfile(forgotten)
+
+    def _forget(self) -> None:
+        self.ids.clear()
+        head = self.head
+        head.key, head.byte, head.offset = "", 0, -1
+
+    def _filed_by_day(self) -> Iterable[str]:
+        """Return the ids that stand under this partition among those of all days."""
+        if self._days is None:
+            return ()
+        if self.ids.put_away:
+            return [event_id for event_id, day in list(self._days.items()) if day == self.partition]
+        return self.ids.newest
+
+    def _unfile(self, ids: Iterable[str]) -> None:
+        if self._days is not None:
+            for event_id in ids:
+                if event_id not in self.ids.newest:
+                    self._days.pop(event_id, None)
+
+    # -- ids -----------------------------------------------------------------------------------------------------------
+
+    def _ask(self, question: Callable[[], T]) -> T:
+        """Return the answer to a question about ids, some of which are looked up in what is stored."""
+        try:
+            try:
+                return question()
+            except (NotFoundError, OffsetOutOfRangeError):
+                # A segment is gone, compacted or before the start of the log: list, and ask what is there now.
+                self.reload_ids()
+                self.load()
+                return question()
+        except DamageError as err:
+            raise self._reader.damaged(err) from err
+
+    def _learn(self, ids: list[str], first: int) -> None:
+        self.ids.learn(ids, first)
+        if self._days is not None:
+            self._days.update(dict.fromkeys(ids, self.partition))
+
+    def _learn_segment(self, segment: Segment) -> bool:
+        """Learn the ids of a compacted segment from its index; return False if it has none."""
+        opened = self._reader.open_compacted(segment)
+        if opened is None:
+            return False
+        self.ids.learn_segment(opened)
+        return True
+
+    def _read_ids(self, first: int, following: int) -> list[str]:
+        """Read ids that were evicted: those of the offsets `[first, following)`."""
+        reader = self.new_reader()
+        reader.seek(first)
+        ids: list[str] = []
+        for region in reader.regions():
+            ids += self._ids_of(starting_at(region, first + len(ids)))
+            if first + len(ids) >= following:
+                break
+        return ids[: following - first]
+
+    def _ids_of(self, region: Region) -> list[str]:
+        try:
+            return decode_ids(memoryview(region.data)[: region.end], count=region.events)
+        except (ValueError, msgspec.DecodeError) as err:
+            raise self._reader.not_events(region, err) from err
