@@ -72,6 +72,7 @@ def _try_later(patch: Patch) -> None:
     patch.setattr(commit_by_put, "put_and_settle", hasty)
 
 
+# (I14)
 @history(without=_try_later)
 def absent_is_not_final(patch: Patch) -> None:
     """The put times out, nothing is found, and it lands after its caller was told."""
@@ -138,6 +139,7 @@ def _group_is_made_anew(patch: Patch) -> None:
     patch.setattr(commit_by_put.PutCommitter, "_put", thawed)
 
 
+# (I6)
 @history(without=_group_is_made_anew)
 def group_changed_after_send(patch: Patch) -> None:
     """PUT X {a} times out and is late; b joins while it is tried again; the first one lands."""
@@ -190,6 +192,7 @@ def _conflict_means_lost(patch: Patch) -> None:
     patch.setattr(commit_by_put.seg, "read_trailer", lambda data: None)
 
 
+# (I14)
 @history(without=_conflict_means_lost)
 def answer_lost_after_success(patch: Patch) -> None:
     """The put is applied and the connection dies; the retry finds the name taken, by itself."""
@@ -206,6 +209,7 @@ def _version_ids_are_overlooked(patch: Patch) -> None:
     patch.setattr(conditional, "UnprovenStorageError", KeyboardInterrupt)
 
 
+# (I14)
 @history(without=_version_ids_are_overlooked)
 def versioning_switched_on(patch: Patch) -> None:
     """Versioning is enabled after the probe, and from then on every racing writer wins."""
@@ -224,6 +228,7 @@ def _no_age(patch: Patch) -> None:
     patch.setattr(Staleness, "seconds", lambda self: 0.0)
 
 
+# (I16)
 @history(without=_no_age)
 def next_name_from_a_view_that_is_old(patch: Patch) -> None:
     """W lists and sleeps; others commit, all is compacted and removed; W's put of the old name succeeds."""
@@ -245,6 +250,7 @@ def _only_the_monotonic_clock(patch: Patch) -> None:
     patch.setattr(Staleness, "seconds", lambda self: self._clock.elapsed_seconds() - self._elapsed, raising=True)
 
 
+# (I16)
 @history(without=_only_the_monotonic_clock)
 def suspended_laptop(patch: Patch) -> None:
     """The same, and the clock that measures the sleep stood still meanwhile."""
@@ -265,6 +271,7 @@ def _strays_are_written_again(patch: Patch) -> None:
     patch.setattr(commit_by_put, "_holds", lambda *args: False)
 
 
+# (I17)
 @history(without=_strays_are_written_again)
 def own_commit_taken_for_a_stray(patch: Patch) -> None:
     """The put lands and its writer sleeps before it looks; meanwhile the commit is compacted, with our bytes."""
@@ -293,6 +300,7 @@ def _listings_never_grow_old(patch: Patch) -> None:
     patch.setattr(partition_reader.PartitionReader, "is_stale", lambda self: self.age is None)
 
 
+# (I18)
 @history(without=_listings_never_grow_old)
 def tail_with_an_old_listing(patch: Patch) -> None:
     """A tail is kept waiting for longer than the grace; its next name was compacted, and removed."""
@@ -326,6 +334,7 @@ def _truncate_removes(patch: Patch) -> None:
     patch.setattr(truncation, "raise_bounds", and_remove)
 
 
+# (I28)
 @history(without=_truncate_removes)
 def truncate_without_grace(patch: Patch) -> None:
     """W0 lists, and stalls a second; W1 commits 0; a truncate starts at the end. W0's put of 0 arrives."""
@@ -355,6 +364,7 @@ def _any_grace_will_do(patch: Patch) -> None:
     patch.setattr(stream.vacuuming, "vacuum", without_asking)
 
 
+# (I24)
 @history(without=_any_grace_will_do)
 def short_grace(patch: Patch) -> None:
     """A vacuum waits for less than writers rely on: W's listing is an hour old, which is nothing to it."""
@@ -377,6 +387,7 @@ def short_grace(patch: Patch) -> None:
     assert world.ids() == ["0", "1", "2", "late"]
 
 
+# (I16)
 @history(without=_no_age)
 def next_name_from_a_stray(patch: Patch) -> None:
     """W0 and W1 put 1, W2 wins; all is compacted and removed; W1's put lands late, longer; W0 goes on behind it."""
@@ -424,6 +435,7 @@ def _reading_confirms_the_head(patch: Patch) -> None:
     patch.setattr(partition_reader.PartitionReader, "_newer", one_segment)
 
 
+# (I15)
 @history(without=_reading_confirms_the_head)
 def fresh_by_reading_another(patch: Patch) -> None:
     """W loses race after race, and reads what won: none of that says that the names behind it are still there."""
@@ -457,6 +469,7 @@ def _last_live_name_tells(patch: Patch) -> None:
     patch.setattr(partition_reader.seg, "chain", chained)
 
 
+# (I2)
 @history(without=_last_live_name_tells)
 def head_from_the_last_name(patch: Patch) -> None:
     """A vacuum dies in the middle: [0,4) is compacted, 2 removed, 0 is not. Or a stray lies below the floor."""
@@ -493,6 +506,7 @@ def _a_union_covers(patch: Patch) -> None:
     patch.setattr(vacuum, "covers", covers)
 
 
+# (I27)
 @history(without=_a_union_covers)
 def cover_by_union(patch: Patch) -> None:
     """Compacted [0,1), [1,2) and [0,2): two vacuums at once each remove what the others cover."""
@@ -537,6 +551,7 @@ def _bounds_are_just_written(patch: Patch) -> None:
     patch.setattr(bounds, "put_and_settle", written)
 
 
+# (I22)
 @history(without=_bounds_are_just_written)
 def bounds_lowered(patch: Patch) -> None:
     """A slow truncate has read the bounds; another moves the start further before it writes."""
@@ -572,6 +587,7 @@ def _names_are_made_without_the_lock(patch: Patch) -> None:
     patch.setattr(commit_by_append.AppendCommitter, "commit", at_once)
 
 
+# (I4)
 @history(without=_names_are_made_without_the_lock)
 def name_that_came_and_went(patch: Patch) -> None:
     """Where segments grow: W stands in front of the next name and sleeps; it is made, closed, compacted and removed."""
@@ -603,6 +619,7 @@ def _segments_are_not_sealed(patch: Patch) -> None:
     patch.setattr(local.LocalBackend, "seal", local.LocalBackend.sync)
 
 
+# (I4)
 @history(without=_segments_are_not_sealed)
 def append_to_a_closed_segment(patch: Patch) -> None:
     """P1 closes a segment whose size is just what P2, which has it open, believes."""
@@ -624,6 +641,7 @@ def _modes_do_not_matter(patch: Patch) -> None:
     patch.setattr(root, "_mode_of", lambda backend: "append")
 
 
+# (I5)
 @history(without=_modes_do_not_matter)
 def two_protocols_one_directory(patch: Patch) -> None:
     """One process appends to a segment, another opens the same place as an object store."""
@@ -652,6 +670,7 @@ def _on(disk: PowerCutDisk, **options: object) -> bucketlog.EventStore:
     return bucketlog.open(disk.open(), clock=FakeClock(seed=7), **options)
 
 
+# (I9)
 @history(without=_zero_bytes_are_damage)
 def unsynced_page_in_the_middle(patch: Patch) -> None:
     """Of the commits A B C only the pages of A and C were written before the power cut."""
@@ -681,6 +700,7 @@ def _rolls_do_not_sync(patch: Patch) -> None:
     patch.setattr(commit_by_append.AppendCommitter, "_roll", roll)
 
 
+# (I11)
 @history(without=_rolls_do_not_sync)
 def unsynced_tail_then_roll(patch: Patch) -> None:
     """sync="never" rolls with an unsynced tail; another process acknowledges in the next segment; power cut."""
@@ -704,6 +724,7 @@ def _reading_does_not_sync(patch: Patch) -> None:
     patch.setattr(faults.PowerCutBackend, "sync", lambda self, key: None)
 
 
+# (I13)
 @history(without=_reading_does_not_sync)
 def event_acted_on_and_taken_back(patch: Patch) -> None:
     """A consumer acts on an event that was never synced; a power cut gives its offset to another."""
@@ -728,6 +749,7 @@ def _trust_the_next_sync(patch: Patch) -> None:
     patch.setattr(commit_by_append.AppendCommitter, "_roll", trusting)
 
 
+# (I12)
 @history(without=_trust_the_next_sync)
 def fsync_failed(patch: Patch) -> None:
     """The sync fails; the page cache may still show the commit, and the next sync may succeed."""
@@ -747,6 +769,7 @@ def fsync_failed(patch: Patch) -> None:
         assert b'"id":"1"' in backend.get(f"streams/s/0/{1:020d}.jsonl").data
 
 
+# (I12)
 @history(without=_trust_the_next_sync)
 def fsync_failed_twice(patch: Patch) -> None:
     """The sync of the next segment fails too: nobody can tell."""
@@ -781,6 +804,7 @@ def _every_segment_may_end_torn(patch: Patch) -> None:
     patch.setattr(partition_reader.PartitionReader, "_live", lenient)
 
 
+# (I8)
 @history(without=_every_segment_may_end_torn)
 def damage_in_a_closed_segment(patch: Patch) -> None:
     """A trailer in a closed segment is damaged; "torn, ignored", and the reader jumps or waits for ever."""
@@ -813,6 +837,7 @@ def _no_second_look(patch: Patch) -> None:
     patch.setattr(partition_reader.PartitionReader, "_look_again", hasty)
 
 
+# (I9)
 @history(without=_no_second_look)
 def torn_tail_replaced_under_a_reader(patch: Patch) -> None:
     """A reader without a lock sees the beginning of a torn write and the end of the commit that replaced it."""
@@ -843,6 +868,7 @@ def _nothing_is_checked(patch: Patch) -> None:
     patch.setattr(seg, "crc32", crc)
 
 
+# (I7)
 @history(without=_nothing_is_checked)
 def crc_without_its_own_fields(patch: Patch) -> None:
     """A flipped bit in a commit's count, flags or write id shifts every offset after it."""
@@ -1060,6 +1086,7 @@ def half_of_the_partitions(patch: Patch) -> None:
 # -- what holds in any case --------------------------------------------------------------------------------------------
 
 
+# (I3)
 def test_late_put_at_a_live_name_changes_nothing():
     world = World("put")
     late = world.open(lambda call: Hold() if call.method == "put" and ".jsonl" in call.key else None)
@@ -1074,6 +1101,7 @@ def test_late_put_at_a_live_name_changes_nothing():
     assert world.ids() == ["0"]
 
 
+# (I14)
 def test_conflict_reported_though_nobody_landed_is_tried_again():
     world = World("put")
     writer = world.open(on("put", Fail(errors.ConflictError("already exists")), key=".jsonl"))
@@ -1084,6 +1112,7 @@ def test_conflict_reported_though_nobody_landed_is_tried_again():
     assert world.ids() == ["a"]
 
 
+# (I20)
 def test_successor_of_a_dead_writer_repeats_its_ids_at_its_name_without_doubling():
     for released_before in (True, False):
         world = World("put")
@@ -1183,6 +1212,7 @@ def test_stray_is_deleted_late_or_twice_without_harm(times):
     assert f"{0:020d}.jsonl" not in world.names()
 
 
+# (I25)
 def test_stalled_compactor_whose_range_lies_inside_a_larger_one_changes_nothing():
     world = World("put")
     for number in range(4):

@@ -197,6 +197,7 @@ def test_readers_tails_and_writers_go_on_during_all_of_it(mode):
     assert any(name.endswith(".zst") for name in world.names())
 
 
+# (I24)
 @pytest.mark.parametrize("mode", MODES)
 def test_clocks_of_machines_do_not_matter(mode):
     """The client that vacuums is a year ahead, then a year behind: only the storage's clock counts."""
@@ -215,6 +216,7 @@ def test_clocks_of_machines_do_not_matter(mode):
         assert world.ids() == ids_from(1)
 
 
+# (I24)
 @pytest.mark.parametrize("mode", MODES)
 def test_names_go_a_grace_after_their_own_floor_however_often_it_is_raised(mode):
     world = World(mode)
@@ -232,6 +234,7 @@ def test_names_go_a_grace_after_their_own_floor_however_often_it_is_raised(mode)
     assert world.ids() == [str(number) for number in range(40)]
 
 
+# (I18)
 def test_vacuum_that_takes_longer_than_half_the_grace_looks_again():
     world = filled("put")
     slow = world.open()

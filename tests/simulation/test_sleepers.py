@@ -109,6 +109,7 @@ def _compacted_commits_tell_the_head(patch: Patch) -> None:
     _the_head_is_dated_when_it_is_noted(patch)
 
 
+# (I15)
 @history(without=_compacted_commits_tell_the_head)
 def next_name_behind_a_compacted_commit(patch: Patch) -> None:
     """W's put of 1 lands, it sleeps, 1 and 2 are compacted and removed; 1 is acknowledged, and W appends again."""
@@ -127,6 +128,7 @@ def next_name_behind_a_compacted_commit(patch: Patch) -> None:
     assert world.ids() == ["0", "1", "2", "3"]
 
 
+# (I15)
 @history(without=_the_head_is_dated_when_it_is_noted)
 def sleep_before_the_head_is_noted(patch: Patch) -> None:
     """W's put of 1 is answered at once, and found to count; W sleeps before it notes that; 2 comes and goes."""
@@ -153,6 +155,7 @@ def _only_compacted_segments_are_searched(patch: Patch) -> None:
     patch.setattr(bounds.Bounds, "counts", lambda self, first: False)
 
 
+# (I17)
 @history(without=_only_compacted_segments_are_searched)
 def own_commit_behind_what_was_compacted(patch: Patch) -> None:
     """W lost 1, its put of 2 lands, it sleeps; [0,2) is compacted: what W last knew is below the floor, 2 is not."""
@@ -182,6 +185,7 @@ def _a_name_of_another_is_lost(patch: Patch) -> None:
     patch.setattr(commit_by_put.PutCommitter, "_claim_status", standing)
 
 
+# (I17)
 @history(without=_a_name_of_another_is_lost)
 def own_commit_whose_name_another_has(patch: Patch) -> None:
     """W's put of 1 lands, the answer is lost, W sleeps; 1 is compacted and removed, a late put takes it; W reads it."""
@@ -219,6 +223,7 @@ def _age_is_asked_when_reading_begins(patch: Patch) -> None:
     patch.setattr(partition_reader.PartitionReader, "_live", live)
 
 
+# (I18)
 @history(without=_age_is_asked_when_reading_begins)
 def tail_asleep_at_a_request(patch: Patch) -> None:
     """A tail asks for 1 and sleeps; 1 and 2 are compacted and removed, and a late put of 1 is what it gets."""
@@ -236,6 +241,7 @@ def tail_asleep_at_a_request(patch: Patch) -> None:
     assert got == ["0", "1", "2"]
 
 
+# (I18)
 @history(without=_age_is_asked_when_reading_begins)
 def tail_that_waits_for_its_consumer(patch: Patch) -> None:
     """A tail hands out 1 and goes on when its consumer asks, days later; a late put of 2 has taken that name again."""
@@ -267,6 +273,7 @@ def _asleep_after_a_lost_race() -> tuple[World, Process]:
     return world, writer
 
 
+# (I18)
 @history(without=_age_is_asked_when_reading_begins)
 def hole_behind_a_stray(patch: Patch) -> None:
     """W loses 1 and sleeps before it reads it; a longer stray is there then, and W goes on behind that."""
@@ -278,6 +285,7 @@ def hole_behind_a_stray(patch: Patch) -> None:
     assert world.problems() == ()
 
 
+# (I18, I21)
 @history(without=_age_is_asked_when_reading_begins)
 def id_learned_from_a_stray(patch: Patch) -> None:
     """W loses 1 and sleeps before it reads it; a stray is there then, and holds the id that W is to skip if stored."""
@@ -298,6 +306,7 @@ def _listings_are_believed(patch: Patch) -> None:
     patch.setattr(partition_reader.PartitionReader, "_is_whole", lambda self, listed: True)
 
 
+# (I19)
 @history(without=_listings_are_believed)
 def bounds_older_than_the_listing(patch: Patch) -> None:
     """W reads the bounds and sleeps; all is truncated and removed; W lists nothing, as if the log were yet to begin."""
@@ -321,6 +330,7 @@ def _torn_listings_are_believed(patch: Patch) -> None:
     patch.setattr(partition_reader.PartitionReader, "_is_whole", lambda self, listed: True)
 
 
+# (I19)
 @history(without=_torn_listings_are_believed)
 def merged_between_two_pages(patch: Patch) -> None:
     """W lists [0,1) and [1,2), whose indexes it has; they and [2,3) become [0,3), listed before, and go; W lists on."""

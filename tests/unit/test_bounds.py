@@ -102,6 +102,7 @@ def test_lost_answer_whose_write_was_replaced_since_is_a_success(place):
     assert stored(place)["floor"] == 9
 
 
+# (I22)
 def test_late_write_of_older_bounds_changes_nothing(place):
     """A put that nobody waits for any more lands after the bounds were raised further."""
     slow, quick = place.open(), place.open()

@@ -133,6 +133,7 @@ def test_what_another_compactor_left_between_is_filled_in():
 # -- over time ---------------------------------------------------------------------------------------------------------
 
 
+# (I25)
 @given(
     st.lists(st.lists(sizes, max_size=20), min_size=1, max_size=60),
     st.sampled_from([0.05, 0.2, 0.5, 0.95]),

@@ -132,6 +132,7 @@ TestAgainstADict = Against.TestCase
 TestAgainstADict.settings = settings(max_examples=60, stateful_step_count=15, deadline=None)
 
 
+# (I21)
 @pytest.mark.parametrize("kind", sorted(ID_KINDS))
 def test_every_id_that_was_ever_learnt_is_found_at_its_offset(kind):
     stored = [ID_KINDS[kind](number) for number in range(500)]

@@ -424,6 +424,7 @@ def test_put_that_fails_changes_nothing_and_leaves_nothing(
     assert names_in(root) == {"key"}
 
 
+# (I10)
 def test_put_whose_name_cannot_be_synced_is_not_acknowledged(
     backend: LocalBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -536,6 +537,7 @@ def test_sealed_segment_refuses_a_handle_that_had_it_open(
     assert backend.get(SEGMENT).data == b"12"
 
 
+# (I4)
 @pytest.mark.parametrize("how", ["replaced", "removed"])
 def test_segment_that_is_no_longer_the_one_opened_takes_no_append(backend: LocalBackend, root: Path, how: str) -> None:
     backend.append(SEGMENT, b"one", expected_size=0)
@@ -579,6 +581,7 @@ def test_store_that_was_made_anew_under_an_open_handle_has_one_lock(
     assert backend.get(SEGMENT).data == b"new?"
 
 
+# (I4)
 def test_lock_file_is_never_replaced(backend: LocalBackend, other: LocalBackend, root: Path) -> None:
     backend.append(SEGMENT, b"1", expected_size=0)
     before = (root / FOLDER / ".lock").stat().st_ino
@@ -707,6 +710,7 @@ def record_directory_syncs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return synced
 
 
+# (I10)
 def test_name_is_synced_by_whoever_first_uses_a_segment_it_did_not_make(
     backend: LocalBackend, other: LocalBackend, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

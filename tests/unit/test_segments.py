@@ -165,6 +165,7 @@ def test_pages_that_were_never_written_are_torn_with_all_that_follows():
     assert (len(found.spans), found.end, found.rest) == (1, len(first), "torn")
 
 
+# (I9)
 def test_zero_bytes_before_a_commit_that_says_all_was_synced_are_damage():
     first, lost, after = commit(line(0, "x" * 1000)), commit(line(1, "y" * 2000)), commit(line(2))
     data = bytearray(first + lost + after)
@@ -199,6 +200,7 @@ def may_be_torn(data: bytes, at: int) -> bool:
     return data[at] == 0 and (at % SECTOR_BYTES == 0 or (at + 1) % SECTOR_BYTES == 0)
 
 
+# (I7)
 @pytest.mark.parametrize("flags", [0, ALL_BEFORE_SYNCED])
 def test_every_change_of_one_byte_is_detected(flags):
     """crc_without_its_own_fields, damage_in_a_closed_segment"""
@@ -251,12 +253,14 @@ def test_bytes_lost_from_the_middle_of_a_commit_are_damage():
 # -- names -------------------------------------------------------------------------------------------------------------
 
 
+# (I1)
 @given(st.integers(0, 10**20 - 1), st.integers(0, 2**40))
 def test_the_name_of_a_live_segment_tells_its_first_offset(first, size):
     assert parse_segment("f/", segment_name(first), size) == Segment(f"f/{segment_name(first)}", first, None, size)
     assert len(segment_name(first)) == len("00000000000000000000.jsonl")
 
 
+# (I1)
 @given(st.lists(st.integers(0, 10**20 - 1)))
 def test_names_sort_as_their_offsets_do(offsets):
     assert sorted(map(segment_name, offsets)) == [segment_name(offset) for offset in sorted(offsets)]
@@ -330,6 +334,7 @@ def test_what_the_union_covers_is_read_from_the_one_that_contains_it():
     assert chained((1, 2), (0, 2)) == [(0, 2)]
 
 
+# (I26)
 def test_overlapping_compactions_are_read_once():
     """overlapping_compactions"""
     assert chained((0, 4), (2, 6), 6) == [(0, 4), (2, 6), 6]

@@ -55,6 +55,7 @@ def test_making_a_stream_does_no_io(storage):
     assert not tail.cursor
 
 
+# (I3)
 def test_commit_on_an_object_store_is_one_put(putting):
     store = putting.open()
     stream = store.stream("orders")
@@ -149,6 +150,7 @@ def test_appends_that_wait_go_out_as_one_commit(storage):
     assert ids(stream.read({"0": 2})) == [f"e{10 * n + m}" for n in range(1, 7) for m in (0, 1)]
 
 
+# (I20)
 def test_each_of_a_group_gets_its_own_result(storage):
     stream, futures = held_group(
         storage,
@@ -189,6 +191,7 @@ def test_error_of_a_group_reaches_each_caller_as_its_own(storage):
     assert ids(stream.read()) == ["e0", "e1"]
 
 
+# (I20)
 @pytest.mark.parametrize("storage", ["memory", "put"], indirect=True)  # elsewhere the lock keeps the other one out
 def test_group_that_another_handle_overtakes_is_decided_again(storage):
     other = storage.open().stream("orders")

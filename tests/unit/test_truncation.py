@@ -43,6 +43,7 @@ def left(first, end=12):
 # -- by offset ---------------------------------------------------------------------------------------------------------
 
 
+# (I28)
 @pytest.mark.parametrize("before", [1, 4, 6, 8, 12])
 def test_log_begins_at_just_that_offset(storage, stream, before):
     report = stream.truncate(before=before)
@@ -122,6 +123,7 @@ def test_offset_beyond_the_end_is_refused(storage, stream):
     assert storage.contents() == before
 
 
+# (I28)
 def test_truncating_deletes_nothing(storage, stream):
     before = storage.contents(FOLDER)
 

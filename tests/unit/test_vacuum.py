@@ -48,6 +48,7 @@ def names(segments):
 # -- the floor ---------------------------------------------------------------------------------------------------------
 
 
+# (I23)
 @pytest.mark.parametrize(
     ("found", "bounds", "floor", "relied_on"),
     [
@@ -94,6 +95,7 @@ def test_compacted_segment_is_contained_only_in_one_other(found, start, containe
 ranges = st.sets(st.tuples(st.integers(0, 8), st.integers(1, 8)).map(lambda one: (one[0], one[0] + one[1])), max_size=8)
 
 
+# (I27)
 @given(ranges=ranges, start=st.integers(0, 8))
 def test_removing_what_is_contained_leaves_every_offset_where_it_was(ranges, start):
     found = [compacted(*one) for one in sorted(ranges)]
@@ -287,6 +289,7 @@ def test_compacted_segments_that_a_larger_one_contains_go_at_once(storage):
     assert ids(storage.open().stream("orders").read()) == ["e0", "e1", "e2", "e3", "e99"]
 
 
+# (I23)
 @pytest.mark.parametrize("where", ["content", "index", "of another"])
 def test_damaged_compacted_segment_is_told_and_nothing_is_done(storage, where):
     stream = filled(storage)

@@ -244,6 +244,7 @@ class LocalBackend:
             growing = folder.growing or self._open_growing(folder, key, expected_size)
             fd = growing.fd
             found = os.fstat(fd)
+            # The file is as the writer expects, or nothing is written (I4).
             # The mode is asked here too, as root may write whatever it says.
             if found.st_size != expected_size or found.st_nlink != 1 or not found.st_mode & _WRITABLE:
                 folder.close_growing()
@@ -259,6 +260,7 @@ class LocalBackend:
                 if isinstance(err, OSError):
                     raise self._failed(err, "append to", key) from err
                 raise
+            # The bytes, then the name, whoever made it (I10).
             if sync:
                 try:
                     files.fdatasync(fd)
@@ -303,6 +305,7 @@ class LocalBackend:
                 mode = stat.S_IMODE(os.fstat(fd).st_mode)
                 if not mode & _WRITABLE:
                     return
+                # Synced before it is sealed (I11).
                 files.fdatasync(fd)  # first: whoever sees the seal takes the content for durable
                 self._make_name_durable(key)
                 with self._telling("seal", key):

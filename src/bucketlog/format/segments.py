@@ -71,6 +71,7 @@ class Scan(NamedTuple):
 
 def segment_name(first: int) -> str:
     """Return the name of the live segment that begins at an offset."""
+    # The offset stands here and nowhere else (I1).
     return f"{first:0{_OFFSET_DIGITS}d}.jsonl"
 
 
@@ -98,6 +99,7 @@ def seal_commit(lines: bytes, *, events: int, flags: int, write_id: str) -> byte
     """
     body = memoryview(lines)[:-2]
     head = b',"commit":"%08x-%02x-%b-' % (events, flags, write_id.encode())
+    # The checksum covers count, flags and write id too (I7).
     return b"".join((body, head, b'%08x"}\n' % crc32(head, crc32(body))))
 
 
@@ -137,6 +139,7 @@ def scan(data: bytes, *, at: int = 0, complete: bool = True) -> Scan:
 
 def _judge(data: bytes, start: int, at: int) -> str:
     """Tell what lies in `data` from `start` on, where no whole commit begins."""
+    # What was synced before the break cannot be torn (I9).
     later = [
         flags for found in _TRAILER.finditer(data, start) if (flags := _whole_flags(data, found, start)) is not None
     ]
@@ -197,6 +200,7 @@ def chain(segments: Collection[Segment], *, start: int, floor: int) -> list[Segm
     """
     compacted = sorted((one for one in segments if one.next is not None), key=lambda one: one.first)
     live = sorted((one for one in segments if one.next is None and one.first >= floor), key=lambda one: one.first)
+    # A segment counts if the chain reaches it (I2); of compacted ones the farthest-reaching (I26).
     counting: list[Segment] = []
     here = start
     next_compacted = next_live = 0

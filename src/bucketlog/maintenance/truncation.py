@@ -87,6 +87,7 @@ def truncate(
         else:
             start = max(was, _checked_start(reader, before))
         if start > was and not dry_run:
+            # First the new start can be read, then the bounds rise; nothing is removed (I28).
             _make_way(state.writer(name), state.reader(name, settings), start)
             doing = f"truncate {reader.where}"
             grace_seconds = settings.grace_seconds

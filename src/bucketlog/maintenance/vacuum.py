@@ -101,6 +101,7 @@ def floor_of(compacted: Sequence[Segment], record: BoundsRecord) -> tuple[int, l
         compacted: All compacted segments of a listing, those that do not count included.
         record: The bounds, as they were before it was made.
     """
+    # Only what compacted segments hold without a gap may be hidden (I23).
     floor = record.bounds.floor
     relied_on = []
     for one in chain(compacted, start=record.bounds.start, floor=floor):
@@ -120,6 +121,7 @@ def covers(compacted: Iterable[Segment], *, start: int) -> dict[Segment, Segment
         compacted: All compacted segments of a listing.
         start: The partition's.
     """
+    # One other segment has to contain it, not several together (I27).
     contained: dict[Segment, Segment] = {}
     farthest: Segment | None = None
     for one in sorted(compacted, key=lambda one: (one.first, -_next(one))):
@@ -159,6 +161,7 @@ def decide(spent: Mapping[Segment, datetime], *, now: datetime, grace: timedelta
         now: The time, by the clock that those times are by.
         grace: How long names that are out of use may still be believed in.
     """
+    # The grace counts from the moment that put it out of use (I24).
     later = {one: since + grace for one, since in spent.items() if now - since < grace}
     return Decision([one for one in spent if one not in later], list(later), max(later.values(), default=None))
 
@@ -365,6 +368,7 @@ def _look(reader: PartitionReader, how: _How) -> _Look:
                 raise
             missing = key  # another vacuum removed it: what contains it will be listed now
             continue
+        # An old listing decides nothing (I18).
         if age.seconds() < how.own_grace_seconds / 2:
             return look
 

@@ -57,6 +57,7 @@ def put_and_settle(root: Root, key: str, data: bytes, *, if_version: Condition, 
     """
     failure: BucketlogError | None = None
     sent = unclear = False
+    # The same bytes every time (I6), and what is read back decides (I14).
     for _ in Retries(root.clock):
         try:
             root.backend.put(key, data, if_version=if_version)

@@ -182,6 +182,7 @@ class Root:
             data = self._make_store()
         store = _read_store(data, self.url)
         self.store_id = store.store_id
+        # One way of writing for the life of a store (I5).
         if store.mode == _mode_of(self._bare):
             self.appender = _appender(self._bare)
         else:
