@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test servers lint format bench profile clean
+.PHONY: help demo test servers lint format bench profile pre-commit clean
 
 help:
 	@echo 'make demo    a year of flights: imported, queried, replayed (under a minute)'
@@ -16,6 +16,7 @@ help:
 	@echo 'make format  lay out the code'
 	@echo 'make bench   our figures beside those of others; with QUICK=1 in two minutes'
 	@echo 'make profile where the time goes, and what the machine allows'
+	@echo 'make pre-commit  check each commit before it is made'
 	@echo 'make clean   remove all that was made here, .venv too'
 
 demo: $(VENV)/demo.stamp
@@ -44,6 +45,9 @@ bench: $(VENV)/bench.stamp
 
 profile: $(VENV)/dev.stamp
 	$(BIN)/python -m benchmarks.profile $(ARGS)
+
+pre-commit: $(VENV)/dev.stamp
+	$(BIN)/pre-commit install
 
 clean:
 	rm -rf $(VENV) build dist demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
