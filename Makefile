@@ -4,9 +4,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PINNED := $(PIP) --constraint constraints.txt --build-constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test servers lint format bench profile pre-commit clean
+.PHONY: help demo test servers lint format bench profile lock pre-commit clean
 
 help:
 	@echo 'make demo    a year of flights: imported, queried, replayed (under a minute)'
@@ -16,6 +17,7 @@ help:
 	@echo 'make format  lay out the code'
 	@echo 'make bench   our figures beside those of others; with QUICK=1 in two minutes'
 	@echo 'make profile where the time goes, and what the machine allows'
+	@echo 'make lock    renew the versions in constraints.txt'
 	@echo 'make pre-commit  check each commit before it is made'
 	@echo 'make clean   remove all that was made here, .venv too'
 
@@ -46,6 +48,11 @@ bench: $(VENV)/bench.stamp
 profile: $(VENV)/dev.stamp
 	$(BIN)/python -m benchmarks.profile $(ARGS)
 
+# Only where it succeeds is the file replaced.
+lock: $(VENV)/pip.stamp
+	$(BIN)/python .ci/lock.py $(ARGS) > $(VENV)/constraints.txt
+	cp $(VENV)/constraints.txt constraints.txt
+
 pre-commit: $(VENV)/dev.stamp
 	$(BIN)/pre-commit install
 
@@ -59,17 +66,17 @@ $(VENV)/pip.stamp:
 	$(PIP) --upgrade pip
 	@touch $@
 
-$(VENV)/demo.stamp: $(VENV)/pip.stamp pyproject.toml
-	$(PIP) --editable '.[cli]' --group demo
+$(VENV)/demo.stamp: $(VENV)/pip.stamp pyproject.toml constraints.txt
+	$(PINNED) --editable '.[cli]' --group demo
 	@touch $@
 
 # In one step, so that the group's own `bucketlog[all]` is this one.
-$(VENV)/dev.stamp: $(VENV)/pip.stamp pyproject.toml
-	$(PIP) --editable '.[all]' --group dev
+$(VENV)/dev.stamp: $(VENV)/pip.stamp pyproject.toml constraints.txt
+	$(PINNED) --editable '.[all]' --group dev
 	@touch $@
 
 # A peer that has no wheel for this machine is not worth a compiler: the table says what is missing.
 $(VENV)/bench.stamp: $(VENV)/dev.stamp
-	$(PIP) --only-binary=deltalake,pyarrow,umadb --group bench \
+	$(PINNED) --only-binary=deltalake,pyarrow,umadb --group bench \
 		|| echo 'not all peers can be installed here; the table says which are missing' >&2
 	@touch $@
