@@ -21,9 +21,10 @@ import pytest
 import bucketlog
 
 REPOSITORY = Path(__file__).parents[2]
-PAGES = [REPOSITORY / "README.md", REPOSITORY / "CHANGELOG.md", *sorted(REPOSITORY.glob("docs/**/*.md"))]
+PAGES = [*sorted(REPOSITORY.glob("*.md")), *sorted(REPOSITORY.glob("docs/**/*.md"))]
 IDS = [str(page.relative_to(REPOSITORY)) for page in PAGES]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LANGUAGES = {"python", "py", "sh", "text", "json", "toml", "mermaid", ""}
 EXPLAINED = [page for page in PAGES if "```python" in page.read_text()]
 
 
@@ -72,7 +73,7 @@ def test_the_python_on_a_page_runs_and_prints_what_the_page_says(page, tmp_path,
 @pytest.mark.parametrize("page", PAGES, ids=IDS)
 def test_other_python_on_a_page_is_at_least_python(page):
     for block in blocks(page):
-        assert block.language in {"python", "py", "sh", "text", "json", "toml", ""}, f"{page.name}, line {block.line}"
+        assert block.language in LANGUAGES, f"{page.name}, line {block.line}"
         if block.language == "py":
             compile(block.text, str(page), "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
 
@@ -92,6 +93,15 @@ def test_the_two_commands_of_the_readme_are_there():
         assert f"\n{command} " in readme
         assert command.removeprefix("make ") in targets
     assert "336,776" in readme
+
+
+def test_what_contributors_are_to_imitate_is_there():
+    page = REPOSITORY.joinpath("CONTRIBUTING.md").read_text()
+    paths = set(re.findall(r"`((?:src|backends|tests|docs|benchmarks|docker|\.ci)/[\w./-]*)`", page))
+
+    assert len(paths) > 20
+    for path in paths:
+        assert REPOSITORY.joinpath(path).exists(), path
 
 
 def test_the_commands_of_bucketlog_that_the_readme_shows_are_there():
@@ -126,6 +136,13 @@ def test_the_changelog_has_a_place_for_what_is_to_come():
     assert headings[0] == "Unreleased"
     assert all(re.fullmatch(r"\d+\.\d+\.\d+ \(\d{4}-\d\d-\d\d\)", one) for one in headings[1:])
     assert set(re.findall(r"^### (.*)$", text, re.MULTILINE)) <= {"Added", "Changed", "Fixed", "Removed"}
+
+
+def test_every_page_can_be_reached_from_the_index():
+    index = REPOSITORY.joinpath("docs", "index.md").read_text()
+    pages = {str(page.relative_to(REPOSITORY / "docs")) for page in REPOSITORY.glob("docs/**/*.md")}
+
+    assert set(re.findall(r"\]\(([^)]+)\)", index)) >= pages - {"index.md"}
 
 
 def test_decisions_have_the_parts_of_their_template():
