@@ -11,8 +11,8 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from bucketlog.event import check_events, encode_lines
 from bucketlog.format import compacted
+from bucketlog.format.lines import check_events, encode_lines
 from bucketlog.format.segments import ALL_BEFORE_SYNCED, seal_commit
 
 from .data import BATCH, IDS, departures

@@ -19,7 +19,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "examples" / "flights"))
 from flights import FLIGHTS, read_flights
 
 from bucketlog import Event
-from bucketlog.event import check_events, encode_lines, new_id
+from bucketlog.event import new_id
+from bucketlog.format.lines import check_events, encode_lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

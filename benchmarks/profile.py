@@ -25,7 +25,7 @@ import zstandard
 from isal.isal_zlib import crc32
 
 import bucketlog
-from bucketlog.event import Line, StoredEvent, check_events, encode_lines
+from bucketlog.format.lines import Line, StoredEvent, check_events, encode_lines
 
 from . import report
 from .data import BATCH, batches, departures, fresh

@@ -6,9 +6,10 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
-from bucketlog.durations import to_seconds
+from bucketlog.clock import to_seconds
 from bucketlog.errors import BucketlogError, UnwrittenEventsError
-from bucketlog.event import Event, check_events, encode_lines
+from bucketlog.event import Event
+from bucketlog.format.lines import check_events, encode_lines
 from bucketlog.format.segments import COMMIT_BYTES_MAX, TRAILER_BYTES
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 
@@ -73,6 +73,19 @@ class Staleness:
         elapsed = self._clock.elapsed_seconds() - self._elapsed
         wall = (self._clock.now() - self._wall).total_seconds()
         return max(elapsed, wall) if min(elapsed, wall) >= 0 else float("inf")
+
+
+def to_seconds(duration: float | timedelta, *, name: str) -> float:
+    """Return a duration in seconds.
+
+    Raises:
+        ValueError: It is negative or not a number.
+    """
+    seconds = duration.total_seconds() if isinstance(duration, timedelta) else float(duration)
+    if not seconds >= 0:
+        msg = f"{name}={duration!r} is no duration; give seconds or a timedelta"
+        raise ValueError(msg)
+    return seconds
 
 
 _ELAPSED = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)

@@ -22,9 +22,10 @@ from bucketlog.errors import (
     NotFoundError,
     StreamSettingsError,
 )
-from bucketlog.event import Event, check_events, encode_lines
+from bucketlog.event import Event
 from bucketlog.format.documents import decode_document, encode_document
 from bucketlog.format.filters import Filter
+from bucketlog.format.lines import check_events, encode_lines
 from bucketlog.format.names import encode_name, name_of
 from bucketlog.format.segments import Segment, parse_segment
 from bucketlog.log.commit_rule import OnDuplicate, Request, decide, request_of
@@ -51,7 +52,7 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
     from bucketlog.backend import Content
-    from bucketlog.event import Line
+    from bucketlog.format.lines import Line
     from bucketlog.log.regions import Region
     from bucketlog.log.settings import PartitionBy
     from bucketlog.maintenance.compaction import Compaction

@@ -13,7 +13,7 @@ import pytest
 import bucketlog
 from bucketlog import Event, arrow_schema
 from bucketlog.errors import CapabilityError, CorruptSegmentError
-from bucketlog.event import touches
+from bucketlog.format.lines import touches
 from bucketlog.format.segments import ALL_BEFORE_SYNCED, seal_commit, segment_name
 from bucketlog.reading import arrow
 

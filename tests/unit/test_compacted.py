@@ -17,10 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bucketlog import Event
-from bucketlog.event import check_events, encode_lines
 from bucketlog.format import compacted
 from bucketlog.format.compacted import Builder, CompactedSegment, DamageError
 from bucketlog.format.filters import Filter
+from bucketlog.format.lines import check_events, encode_lines
 from bucketlog.format.segments import seal_commit
 
 START = datetime(2026, 2, 5, 12, 30, tzinfo=UTC)

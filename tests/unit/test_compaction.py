@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bucketlog import Event
-from bucketlog.event import check_events, encode_lines
+from bucketlog.format.lines import check_events, encode_lines
 from bucketlog.format.segments import Segment, Span, seal_commit
 from bucketlog.log.regions import Region
 from bucketlog.maintenance import compaction

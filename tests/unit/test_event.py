@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from bucketlog import Event
 from bucketlog.errors import BucketlogError, InvalidEventError
-from bucketlog.event import (
+from bucketlog.format.lines import (
     DATA_DEPTH_MAX,
     EVENT_BYTES_MAX,
     check_events,

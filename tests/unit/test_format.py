@@ -444,8 +444,8 @@ def test_names_are_encoded_as_the_page_says(name):
 def test_the_limits_on_the_page_are_those_of_the_code():
     assert segments.TRAILER_BYTES == 51
     assert segments.COMMIT_BYTES_MAX == segments.SEGMENT_BYTES_MAX == 64 * 1024 * 1024
-    assert bucketlog.event.EVENT_BYTES_MAX == 8 * 1024 * 1024
-    assert bucketlog.event.DATA_DEPTH_MAX == 200
+    assert bucketlog.format.lines.EVENT_BYTES_MAX == 8 * 1024 * 1024
+    assert bucketlog.format.lines.DATA_DEPTH_MAX == 200
 
 
 def packed(data: bytes, *, frames: int = 3) -> bytes:

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from bucketlog import Event
-from bucketlog.event import check_events, encode_lines
 from bucketlog.format import compacted
 from bucketlog.format.compacted import Builder, CompactedSegment
+from bucketlog.format.lines import check_events, encode_lines
 from bucketlog.format.segments import seal_commit
 from bucketlog.log import ids as ids_module
 from bucketlog.log.ids import Ids, NoIds

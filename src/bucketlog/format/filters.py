@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 from stringzilla import count, find
 
-from bucketlog.event import decode_events
+from bucketlog.format.lines import decode_events
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 from bucketlog.commit import Commit
 from bucketlog.errors import BucketlogError, DuplicateEventError, InvalidEventError, OffsetConflictError
-from bucketlog.event import encode_lines
 from bucketlog.format import segments as seg
+from bucketlog.format.lines import encode_lines
 
 if TYPE_CHECKING:
     import threading
     from collections.abc import Sequence
 
-    from bucketlog.event import Line
+    from bucketlog.format.lines import Line
     from bucketlog.log.ids import Known
 
 OnDuplicate: TypeAlias = Literal["raise", "skip", "return"]

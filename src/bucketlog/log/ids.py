@@ -10,8 +10,8 @@ from functools import cached_property, partial
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from bucketlog.event import decode_ids
 from bucketlog.format import bloom
+from bucketlog.format.lines import decode_ids
 from bucketlog.storage.cache import Cache
 
 if TYPE_CHECKING:

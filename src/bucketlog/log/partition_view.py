@@ -15,9 +15,9 @@ import msgspec
 
 from bucketlog.clock import Staleness
 from bucketlog.errors import CorruptSegmentError, NotFoundError, OffsetOutOfRangeError
-from bucketlog.event import decode_ids
 from bucketlog.format import segments as seg
 from bucketlog.format.compacted import DamageError
+from bucketlog.format.lines import decode_ids
 from bucketlog.log.commit_rule import decide
 from bucketlog.log.ids import Ids
 from bucketlog.log.partition_reader import PartitionReader

@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from bucketlog.ahead import map_ahead
 from bucketlog.backend import ABSENT
-from bucketlog.clock import Staleness
-from bucketlog.durations import to_seconds
+from bucketlog.clock import Staleness, to_seconds
 from bucketlog.errors import NotFoundError, StreamSettingsError
 from bucketlog.format.segments import chain
 from bucketlog.log.bounds import BoundsRecord, InForce, raise_bounds, read_record

@@ -15,8 +15,8 @@ from bucketlog.errors import (
     CorruptSegmentError,
     NotFoundError,
 )
-from bucketlog.event import decode_events
 from bucketlog.format.compacted import DamageError
+from bucketlog.format.lines import decode_events
 from bucketlog.format.segments import parse_segment
 from bucketlog.log.regions import starting_at
 from bucketlog.log.settings import StreamSettings

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from bucketlog.cursor import Cursor
-    from bucketlog.event import StoredEvent
+    from bucketlog.format.lines import StoredEvent
     from bucketlog.reading.reader import Batch, Piece
 
 BATCH_ROWS = 32 * 1024

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 import msgspec
 
 from bucketlog.cursor import Cursor
-from bucketlog.event import touches
 from bucketlog.format import filters
+from bucketlog.format.lines import touches
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

@@ -7,8 +7,8 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from bucketlog.backend import WatchBackend
+from bucketlog.clock import to_seconds
 from bucketlog.cursor import Cursor
-from bucketlog.durations import to_seconds
 from bucketlog.reading.reader import pieces
 
 if TYPE_CHECKING:
