@@ -83,4 +83,20 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401
     if module is None:
         msg = f"module 'bucketlog' has no attribute {name!r}"
         raise AttributeError(msg)
-    return getattr(import_module(f"bucketlog.{module}"), name)
+    value = getattr(import_module(f"bucketlog.{module}"), name)
+    _give_public_path(value)
+    return value
+
+
+def _give_public_path(value: object) -> None:
+    """Make a public class or function name this package as its module.
+
+    Tracebacks, `help()` and pickles then name the path that users import, wherever the code lives.
+    """
+    if getattr(value, "__module__", "").startswith("bucketlog."):
+        value.__module__ = __name__
+
+
+for _name in __all__:
+    if _name not in _ON_DEMAND:
+        _give_public_path(globals()[_name])

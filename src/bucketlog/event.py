@@ -4,7 +4,8 @@ The envelope has the names of CloudEvents 1.0 (https://github.com/cloudevents/sp
 where it has one.
 """
 
-from __future__ import annotations
+# No `from __future__ import annotations` here: `Event.__module__` is `bucketlog`, and there msgspec would look up the
+# names in its annotations when somebody subclasses it.
 
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
@@ -80,7 +81,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, eq=False, gc=False, repr_
         return cloudevents.from_event(self)
 
     @classmethod
-    def from_cloudevent(cls, cloudevent: object) -> Event:
+    def from_cloudevent(cls, cloudevent: object) -> "Event":
         """Make an event from a CloudEvent: its JSON format as a mapping, or an object of the `cloudevents` package.
 
         Raises:

@@ -119,6 +119,22 @@ def test_an_event_cannot_be_changed(make):
             delattr(made, name)
 
 
+def test_the_pickle_of_an_event_names_public_classes_alone():
+    pickled = pickle.dumps([event(), stored(event(id="e-2"))], protocol=0)  # whose GLOBALs are plain text
+
+    assert b"cbucketlog\nEvent\n" in pickled
+    assert b"bucketlog." not in pickled
+
+
+def test_a_subclass_of_the_event_still_finds_what_its_annotations_name():
+    class Order(Event, kw_only=True):
+        amount: int = 0
+
+    found = msgspec.json.decode(b'{"type":"order.placed","amount":3}', type=Order)
+
+    assert (found.type, found.amount, found.meta) == ("order.placed", 3, {})
+
+
 @pytest.mark.parametrize("touch", [False, True])
 @pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))])
 def test_a_stored_event_survives_copying_and_pickling_before_and_after_its_data_was_decoded(duplicate, touch):

@@ -3,7 +3,10 @@
 import dataclasses
 import multiprocessing
 import pickle
+import pickletools
 import shutil
+import subprocess
+import sys
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from functools import reduce
 from pathlib import Path
@@ -422,6 +425,44 @@ def test_a_pickled_split_equals_the_one_it_was_made_from(tmp_path):
 
     assert pickle.loads(pickle.dumps(first)) == first != second
     assert len({first, second, pickle.loads(pickle.dumps(first))}) == 2
+
+
+def test_a_pickled_split_names_public_classes_alone_and_loads_in_another_process(tmp_path):
+    with bucketlog.open(tmp_path / "store") as store:
+        fill(store.stream("s"))
+        (split,) = store.stream("s").splits(1)
+        expected = [one.id for one in store.stream("s").read()]
+    pickled = pickle.dumps(split)
+    (tmp_path / "split").write_bytes(pickled)
+    program = "import pickle, sys; print(*(one.id for one in pickle.load(open(sys.argv[1], 'rb')).read()))"
+
+    done = subprocess.run(
+        [sys.executable, "-c", program, tmp_path / "split"], capture_output=True, text=True, check=True, timeout=60
+    )
+
+    assert done.stdout.split() == expected
+    assert {module for module in classes_in(pickled) if module.startswith("bucketlog")} == {"bucketlog"}
+
+
+def test_what_is_public_names_the_package_as_its_module():
+    named = {name: getattr(bucketlog, name) for name in bucketlog.__all__}
+    wrong = {name for name, value in named.items() if getattr(value, "__module__", "bucketlog") != "bucketlog"}
+
+    assert wrong == set()
+
+
+def classes_in(pickled: bytes) -> set[str]:
+    """The modules that a pickle imports from."""
+    found = set()
+    texts: list[object] = []
+    for opcode, argument, _ in pickletools.genops(pickled):
+        if opcode.name in {"GLOBAL", "INST"}:
+            found.add(argument.split(" ")[0])
+        elif opcode.name == "STACK_GLOBAL":
+            found.add(texts[-2])
+        elif isinstance(argument, str):
+            texts.append(argument)
+    return found
 
 
 def test_a_split_shows_no_secret(s3_url, s3_bucket):

@@ -40,8 +40,8 @@ class StoredEvent(Event, frozen=True, kw_only=True, eq=False, gc=False):
         shown = ((name, getattr(self, name)) for name in self.__struct_fields__)
         return f"Event({', '.join(f'{name}={value!r}' for name, value in shown if value not in (None, (), {}))})"
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, tuple(getattr(self, name) for name in self.__struct_fields__)
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        return self.__copy__().__reduce__()
 
     def __copy__(self) -> Event:
         return _rebuild(*(getattr(self, name) for name in self.__struct_fields__))

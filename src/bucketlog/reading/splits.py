@@ -6,7 +6,7 @@ import pickle
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import zip_longest
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bucketlog.ahead import map_ahead
 from bucketlog.backend import Backend
@@ -15,6 +15,7 @@ from bucketlog.cursor import Cursor
 from bucketlog.errors import CapabilityError, StoreNotFoundError
 from bucketlog.format.filters import Filter
 from bucketlog.reading.reader import batch_reader, event_reader
+from bucketlog.storage.location import Location
 from bucketlog.storage.root import Root, open_root
 from bucketlog.stream import Stream, StreamState
 
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from bucketlog.log.partition_reader import PartitionReader
     from bucketlog.reading.arrow import ArrowReader
     from bucketlog.reading.reader import Batch, Piece, Reader
-    from bucketlog.storage.location import Location
 
 _PARTITIONS_AHEAD = 8
 _UNPACKED_RATIO = 7  # of a compacted segment's lines to its own size, about
@@ -153,7 +153,13 @@ class Split:
                 "in a thread, or open the store by the URL of a directory or a bucket"
             )
             raise CapabilityError(msg)
-        return dict(self.__dict__)
+        place = self._place
+        assert not isinstance(place, Root)
+        return {**self.__dict__, "_place": (place.factory, place.url, dict(place.options), place.ready)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restore what was pickled."""
+        self.__dict__.update(state, _place=Location(*state["_place"]))
 
     def _why_it_stays(self) -> str:
         place = self._place
@@ -205,6 +211,10 @@ class Split:
             yield root
         finally:
             root.close()
+
+
+# Splits are made and unpickled where nobody has asked the package for these names.
+OffsetRange.__module__ = Split.__module__ = "bucketlog"
 
 
 def _pickles(value: object) -> bool:
