@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 from bucketlog.clock import SystemClock
 from bucketlog.format.names import name_of
+from bucketlog.log.stream_state import StreamState
 from bucketlog.state.blobs import Blobs
 from bucketlog.state.checkpoints import Checkpoints
 from bucketlog.state.objects import Objects
 from bucketlog.state.snapshots import Snapshots
 from bucketlog.storage.location import parse
 from bucketlog.storage.root import SyncMode, open_root
-from bucketlog.stream import Stream, StreamState
+from bucketlog.stream import Stream
 from bucketlog.subscriptions import Subscription
 
 if TYPE_CHECKING:

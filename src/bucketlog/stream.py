@@ -2,42 +2,29 @@
 
 from __future__ import annotations
 
-import os
-import threading
-import weakref
-from collections import deque
 from contextlib import closing
-from dataclasses import asdict
 from itertools import chain
 from typing import TYPE_CHECKING, overload
 
 from bucketlog.ahead import map_ahead
-from bucketlog.backend import ABSENT
 from bucketlog.buffered_writer import BufferedWriter
 from bucketlog.commit import Commit
 from bucketlog.cursor import Cursor
 from bucketlog.errors import (
     BucketlogError,
-    CorruptCheckpointError,
-    NotFoundError,
     StreamSettingsError,
 )
 from bucketlog.event import Event
-from bucketlog.format.documents import decode_document, encode_document
 from bucketlog.format.filters import Filter
 from bucketlog.format.lines import check_events, encode_lines
-from bucketlog.format.names import encode_name, name_of
-from bucketlog.format.segments import Segment, parse_segment
 from bucketlog.log.commit_rule import OnDuplicate, Request, decide, request_of
-from bucketlog.log.ids import NoIds, Suspects
-from bucketlog.log.partition_reader import PartitionReader
-from bucketlog.log.partition_writer import PartitionWriter
+from bucketlog.log.days import check_day
+from bucketlog.log.ids import NoIds
 from bucketlog.log.settings import (
     SINGLE_PARTITION,
     StreamSettings,
     check_partition_by,
-    day_bounds,
-    parse_settings,
+    day_matches,
     partition_of,
 )
 from bucketlog.maintenance import compaction, truncation, verification
@@ -45,236 +32,30 @@ from bucketlog.maintenance import vacuum as vacuuming
 from bucketlog.reading import recent as lookup
 from bucketlog.reading.reader import Batch, Piece, Reader, batch_reader, event_reader, pieces
 from bucketlog.reading.tail import Tail
-from bucketlog.storage.conditional_put import put_and_settle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime, timedelta
 
-    from bucketlog.backend import Content
     from bucketlog.format.lines import Line
+    from bucketlog.log.partition_reader import PartitionReader
+    from bucketlog.log.partition_writer import PartitionWriter
     from bucketlog.log.regions import Region
     from bucketlog.log.settings import PartitionBy
+    from bucketlog.log.stream_state import StreamState
     from bucketlog.maintenance.compaction import Compaction
     from bucketlog.maintenance.truncation import TruncateReport
     from bucketlog.maintenance.vacuum import VacuumReport
     from bucketlog.maintenance.verification import StreamStats, VerifyReport
     from bucketlog.reading.arrow import ArrowReader
     from bucketlog.reading.splits import Split
-    from bucketlog.reading.tail import Follower
-    from bucketlog.storage.root import Root
 
-__all__ = ["Batch", "Commit", "OnDuplicate", "Reader", "Stream", "StreamState"]
+__all__ = ["Batch", "Commit", "OnDuplicate", "Reader", "Stream"]
 
 _ON_DUPLICATE = ("raise", "skip", "return")
 _PARTITIONS_AHEAD = 8
 _DAYS_ALONE = 4
 _SMALL_PARTITION_BYTES = 1024 * 1024
-_REFRESH_ALWAYS_ENTRIES = 100  # looking at so few segments of other days costs less than the commit
-_REFRESH_SHARE = 20  # beyond that, at most a twentieth of the time is spent looking
-
-
-class StreamState:
-    """What all `Stream` objects of one name share in a store handle: settings, and the writer of each partition."""
-
-    def __init__(self, root: Root, name: str) -> None:
-        self.root, self.name = root, name
-        self.folder = f"streams/{encode_name(name, what='stream')}/"
-        self.where = f"{root.url}, stream {name!r}"
-        self._lock = threading.RLock()
-        self._settings: StreamSettings | None = None
-        self._writers: dict[str, PartitionWriter] = {}
-        self._days: dict[str, str] = {}  # in a stream by day: in which partition an id is stored, unless compacted
-        self._days_next_look = float("-inf")
-        self.followers: weakref.WeakSet[Follower] = weakref.WeakSet()  # what tails there are
-        self.single: PartitionWriter | None = None  # of an unpartitioned stream, once it was written to
-        self._compactor: compaction.AutoCompactor | None = None  # once a stream was opened with `auto_compact`
-        _states.add(self)
-
-    def where_of(self, partition: str) -> str:
-        """Return how messages name a partition.
-
-        Raises:
-            InvalidNameError: It cannot be a partition's name.
-        """
-        self.folder_of(partition)
-        return f"{self.where}, partition {partition!r}"
-
-    def folder_of(self, partition: str) -> str:
-        """Return the key prefix of a partition."""
-        return f"{self.folder}{encode_name(partition, what='partition')}/"
-
-    def stored_settings(self) -> StreamSettings | None:
-        """Return the settings that the first append stored; None while there are none.
-
-        Raises:
-            CorruptCheckpointError: They cannot be read.
-        """
-        if self._settings is None:
-            key = self.folder + "stream.json"
-            try:
-                data = self.root.backend.get(key).data
-            except NotFoundError:
-                return None
-            value = decode_document(data, key=key, url=self.root.url)
-            self._settings = parse_settings(value)
-            if self._settings is None:
-                msg = f"read {self.where}: {key} holds no settings of a stream; repair it from a copy"
-                raise CorruptCheckpointError(msg, key=key)
-        return self._settings
-
-    def settings_for(self, choice: str | None) -> StreamSettings | None:
-        """Return the stored settings if a caller's choice fits them; None while there are none.
-
-        Raises:
-            StreamSettingsError: Another choice was stored before.
-        """
-        settings = self.stored_settings()
-        if settings is not None and choice is not None and choice != settings.partition_by:
-            msg = (
-                f"append to {self.where}: it was made with partition_by={settings.partition_by!r}, not {choice!r}; "
-                "open it without partition_by, or use another stream"
-            )
-            raise StreamSettingsError(msg)
-        return settings
-
-    def settings_to_write(self, choice: str | None) -> StreamSettings:
-        """Store a choice, unless somebody was first; return what is stored.
-
-        Raises:
-            StreamSettingsError: Another choice was stored before.
-            OutcomeUnknownError: The storage gave no clear answer.
-            BackendUnavailableError: The storage could not be reached.
-        """
-        wanted = StreamSettings(choice or "single")
-        key = self.folder + "stream.json"
-        data = encode_document(asdict(wanted))
-        if put_and_settle(self.root, key, data, if_version=ABSENT, judge=_not_ours, doing=f"append to {self.where}"):
-            self._settings = wanted
-            return wanted
-        return self.settings_for(choice) or wanted
-
-    def writer(self, partition: str) -> PartitionWriter:
-        """Return the one writer of a partition in this store handle."""
-        writer = self._writers.get(partition)
-        if writer is None:
-            folder = self.folder_of(partition)
-            settings = self.stored_settings() or StreamSettings()
-            with self._lock:
-                writer = self._writers.setdefault(
-                    partition,
-                    PartitionWriter(
-                        self.root,
-                        folder,
-                        partition,
-                        grace_seconds=settings.grace_seconds,
-                        where=f"{self.where}, partition {partition!r}",
-                        days=self._days if settings.partition_by == "day" else None,
-                    ),
-                )
-        return writer
-
-    def compactor(self) -> compaction.AutoCompactor:
-        """Return what compacts the stream while it is written to by this store handle."""
-        with self._lock:
-            if self._compactor is None:
-                self._compactor = compaction.AutoCompactor(self)
-            return self._compactor
-
-    def reader(self, partition: str, settings: StreamSettings | None = None) -> PartitionReader:
-        """Return a new reader of a partition, at the start of its log; with other settings than the stored ones."""
-        settings = settings or self.stored_settings() or StreamSettings()
-        reader = PartitionReader(
-            self.root,
-            self.folder_of(partition),
-            partition,
-            grace_seconds=settings.grace_seconds,
-            where=f"{self.where}, partition {partition!r}",
-        )
-        reader.seek(-1)
-        return reader
-
-    def partitions(self) -> list[str]:
-        """List the partitions, sorted by name."""
-        found = self.root.backend.list(self.folder, delimiter=True)
-        names = (name_of(one.key[len(self.folder) : -1]) for one in found if one.key.endswith("/"))
-        return sorted(name for name in names if name is not None)
-
-    def day_of(self, ids: Sequence[str]) -> dict[str, str]:
-        """Tell in which partitions of a stream by day some ids are stored, as far as can be seen now."""
-        with self._lock:
-            clock = self.root.clock
-            began = clock.elapsed_seconds()
-            if began >= self._days_next_look:
-                looked_at = self._look_at_days()
-                ended = clock.elapsed_seconds()
-                often = looked_at <= _REFRESH_ALWAYS_ENTRIES
-                self._days_next_look = float("-inf") if often else ended + _REFRESH_SHARE * (ended - began)
-            found = {one: day for one in ids if (day := self._days.get(one)) is not None}
-            for day in set(found.values()):
-                here = [one for one, stored_on in found.items() if stored_on == day]
-                for one in set(here) - self.writer(day).view.stored_among(here):  # another has truncated the day since
-                    del found[one]
-                    self._days.pop(one, None)
-            left = Suspects([one for one in ids if one not in found])
-            for day, writer in self._writers.items():
-                if stored := writer.view.in_segments(left):
-                    found.update(dict.fromkeys(stored, day))
-                    left = Suspects([one for one in left.ids if one not in stored])
-            return found
-
-    def _look_at_days(self) -> int:
-        count = 0
-        listed: dict[str, list[Segment]] = {}
-        for entry in self.root.backend.list(self.folder):
-            count += 1
-            folder, _, name = entry.key.removeprefix(self.folder).rpartition("/")
-            day = name_of(folder)
-            segment = parse_segment(entry.key.removesuffix(name), name, entry.size)
-            if day is not None and segment is not None:
-                listed.setdefault(day, []).append(segment)
-        behind = [
-            (view, found) for day, found in listed.items() if not (view := self.writer(day).view).is_current(found[-1])
-        ]
-        if self.root.appender is None and len(behind) > 1:
-            deque(
-                map_ahead(
-                    self.root.executor, lambda one: one[0].load_from_index(one[1]), behind, ahead=_PARTITIONS_AHEAD
-                ),
-                0,
-            )
-        else:
-            for view, found in behind:
-                view.load_from_index(found)
-        return count
-
-    def look_anew(self) -> None:
-        """Let writers and tails believe nothing that they listed before."""
-        with self._lock:
-            self._days.clear()  # first: a commit that comes between is learnt again, and not forgotten
-            self._days_next_look = float("-inf")
-            for writer in list(self._writers.values()):
-                writer.view.invalidate()
-        for follower in list(self.followers):
-            follower.look_anew()
-
-    def close(self) -> None:
-        """End all tails, and finish what is being compacted."""
-        for follower in list(self.followers):
-            follower.close()
-        compactor, self._compactor = self._compactor, None
-        if compactor is not None:
-            compactor.close()
-
-    def forget(self) -> None:
-        """Begin anew in a forked child: what was inherited may have been in the middle of anything."""
-        self._lock = threading.RLock()
-        self._writers = {}
-        self._days = {}
-        self._days_next_look = float("-inf")
-        self.single = None
-        if self._compactor is not None:
-            self._compactor.forget()
 
 
 class Stream:
@@ -390,8 +171,8 @@ class Stream:
         if one is not None:
             writer = state.writer(one)
             if settings.partition_by == "day":
-                _check_day(lines, one, where=state.where)
-                self._check_other_days(lines, one, on_duplicate)
+                check_day(lines, one, where=state.where)
+                state.days.check_other_days(lines, one, on_duplicate, where=state.where)
             if settings.partition_by == "single" and one == SINGLE_PARTITION:
                 state.single = writer
             request = request_of(lines, range(len(lines)), expected_offset, on_duplicate, where=writer.where)
@@ -415,7 +196,7 @@ class Stream:
         else:
             groups = {one: range(len(lines))}
             if settings.partition_by == "day":
-                _check_day(lines, one, where=state.where)
+                check_day(lines, one, where=state.where)
         commits = []
         for name, indexes in groups.items():
             where = state.where_of(name)
@@ -426,23 +207,6 @@ class Stream:
                 raise error
             commits.append(decision.commits[0])
         return commits if one is None else commits[0]
-
-    def _check_other_days(self, lines: Sequence[Line], partition: str, on_duplicate: OnDuplicate) -> None:
-        """Refuse ids that are stored on another day than the one that the caller names."""
-        state = self._state
-        stored = state.day_of([line.id for line in lines])
-        for index, line in enumerate(lines):
-            day = stored.get(line.id, partition)
-            if day == partition:
-                continue
-            if on_duplicate == "raise":
-                writer = state.writer(day)
-                writer.check(request_of([line], [index], None, on_duplicate, where=writer.where))
-            msg = (
-                f"append to {state.where}, partition {partition!r}: event {index} has the id {line.id!r}, which is "
-                f"stored on {day}; append without partition=…, and its commit tells where"
-            )
-            raise StreamSettingsError(msg)
 
     def _split(
         self,
@@ -483,7 +247,7 @@ class Stream:
         on_duplicate: OnDuplicate,
     ) -> list[Commit]:
         state = self._state
-        stored = state.day_of([line.id for line in lines]) if settings.partition_by == "day" else {}
+        stored = state.days.day_of([line.id for line in lines]) if settings.partition_by == "day" else {}
         requests = []
         for partition, indexes in self._split(batch, lines, settings, stored, expected_offset).items():
             writer = state.writer(partition)
@@ -681,7 +445,7 @@ class Stream:
         by_day = settings.partition_by == "day"
         names = self._names(after, partitions)
         if by_day:
-            names = [name for name in names if _day_matches(name, wanted)]
+            names = [name for name in names if day_matches(name, wanted)]
         seen: set[int] | None = set() if by_day and len(names) > 1 else None
         for reader, regions in self._opened(names, after, wanted, stops or {}):
             for piece in pieces(reader, regions, wanted, offset=after.get(reader.partition, -1), raw=raw):
@@ -761,7 +525,7 @@ class Stream:
         names = self.partitions()[::-1]
         if settings.partition_by != "day":
             return lookup.newest(self._state, names, wanted, n)
-        days = [name for name in names if _day_matches(name, wanted)]
+        days = [name for name in names if day_matches(name, wanted)]
         best: list[Event] = []
         with closing(self._newest_of_days(days, wanted, n)) as found:
             while len(best) < n and (newest := next(found, None)) is not None:  # all of an earlier day is older
@@ -924,37 +688,3 @@ class Stream:
             ReadOnlyError: The store was opened for reading.
         """
         return truncation.truncate(self._state, before=before, partition=partition, dry_run=dry_run)
-
-
-def _not_ours(content: Content | None, *, unclear: bool) -> bool:  # noqa: ARG001  (whosever they are, they count)
-    return False
-
-
-def _check_day(lines: Sequence[Line], partition: str, *, where: str) -> None:
-    """Refuse to put an event under another day than its own: readers by time would not find it."""
-    for index, line in enumerate(lines):
-        if (day := line.time.date().isoformat()) != partition:
-            msg = (
-                f"append to {where}: event {index} is of {day}; this stream by day keeps it there, not in {partition!r}"
-            )
-            raise StreamSettingsError(msg)
-
-
-def _day_matches(partition: str, wanted: Filter) -> bool:
-    bounds = day_bounds(partition)
-    if bounds is None:
-        return True
-    first, following = bounds
-    return (wanted.since is None or following > wanted.since) and (wanted.until is None or first < wanted.until)
-
-
-_states: weakref.WeakSet[StreamState] = weakref.WeakSet()
-
-
-def _begin_in_child() -> None:  # pragma: no cover  (coverage does not follow the fork that a test makes)
-    for state in list(_states):
-        state.forget()
-
-
-if hasattr(os, "register_at_fork"):  # pragma: no branch
-    os.register_at_fork(after_in_child=_begin_in_child)

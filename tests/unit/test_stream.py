@@ -22,7 +22,7 @@ from bucketlog.errors import (
     StreamSettingsError,
 )
 from bucketlog.format.segments import ALL_BEFORE_SYNCED, seal_commit
-from bucketlog.stream import StreamState
+from bucketlog.log.days import Days
 from bucketlog.testing import Fail, FakeClock, LoseAnswer, on, with_faults
 from bucketlog_backends.s3 import open_s3
 
@@ -325,7 +325,7 @@ def test_race_over_days_is_handed_out_once_and_reported(storage, monkeypatch):
     stream = storage.open().stream("days", partition_by="day")
     stream.append([event(0), event(1)])
     with monkeypatch.context() as blind:
-        blind.setattr(StreamState, "day_of", lambda *_: {})
+        blind.setattr(Days, "day_of", lambda *_: {})
         storage.open().stream("days").append([event(1, days=1), event(2, days=1)])
 
     report = stream.verify()

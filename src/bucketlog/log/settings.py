@@ -13,6 +13,7 @@ from bucketlog.errors import InvalidEventError, StreamSettingsError
 
 if TYPE_CHECKING:
     from bucketlog.event import Event
+    from bucketlog.format.filters import Filter
 
 SINGLE_PARTITION = "0"
 GRACE_SECONDS = 24 * 60 * 60.0
@@ -118,3 +119,12 @@ def day_bounds(partition: str) -> tuple[datetime, datetime] | None:
         return first, first + timedelta(days=1)
     except (ValueError, OverflowError):
         return None
+
+
+def day_matches(partition: str, wanted: Filter) -> bool:
+    """Return False if no event of a partition by day can be of a wanted time."""
+    bounds = day_bounds(partition)
+    if bounds is None:
+        return True
+    first, following = bounds
+    return (wanted.since is None or following > wanted.since) and (wanted.until is None or first < wanted.until)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from bucketlog.commit import Commit
     from bucketlog.log.partition_reader import PartitionReader
     from bucketlog.log.regions import Region
-    from bucketlog.stream import StreamState
+    from bucketlog.log.stream_state import StreamState
 
 SEGMENT_BYTES_MAX = 48 * 1024 * 1024  # a compacted segment that has become so large is closed: one put takes 64 MiB
 FAN_IN = 16  # so many neighbours of one order of size are merged

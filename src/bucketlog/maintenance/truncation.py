@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from bucketlog.format.segments import Segment
     from bucketlog.log.partition_reader import PartitionReader
     from bucketlog.log.partition_writer import PartitionWriter
-    from bucketlog.stream import StreamState
+    from bucketlog.log.stream_state import StreamState
 
 _PARTITIONS_AHEAD = 8
 

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from bucketlog.backend import AppendBackend
     from bucketlog.format.segments import Segment
     from bucketlog.log.partition_reader import PartitionReader
+    from bucketlog.log.stream_state import StreamState
     from bucketlog.storage.root import Root
-    from bucketlog.stream import StreamState
 
 _PARTITIONS_AHEAD = 8
 _LARGE_BYTES = 8 * 1024 * 1024  # of segments that are larger one is read at a time

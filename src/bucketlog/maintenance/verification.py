@@ -24,7 +24,7 @@ from bucketlog.log.settings import StreamSettings
 if TYPE_CHECKING:
     from bucketlog.format.segments import Segment
     from bucketlog.log.partition_reader import PartitionReader
-    from bucketlog.stream import StreamState
+    from bucketlog.log.stream_state import StreamState
 
 
 @dataclass(frozen=True, slots=True)

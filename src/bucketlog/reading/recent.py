@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from bucketlog.format.filters import Needles
     from bucketlog.format.segments import Segment
     from bucketlog.log.partition_reader import PartitionReader
-    from bucketlog.stream import StreamState
+    from bucketlog.log.stream_state import StreamState
 
 _BLOCKS_AT_ONCE = 8  # unpacked before looking whether that was enough; from a directory
 _BLOCKS_AT_ONCE_REMOTE = 64

@@ -14,10 +14,11 @@ from bucketlog.clock import SystemClock
 from bucketlog.cursor import Cursor
 from bucketlog.errors import CapabilityError, StoreNotFoundError
 from bucketlog.format.filters import Filter
+from bucketlog.log.stream_state import StreamState
 from bucketlog.reading.reader import batch_reader, event_reader
 from bucketlog.storage.location import Location
 from bucketlog.storage.root import Root, open_root
-from bucketlog.stream import Stream, StreamState
+from bucketlog.stream import Stream
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

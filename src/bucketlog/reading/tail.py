@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from bucketlog.format.filters import Filter
     from bucketlog.log.partition_reader import PartitionReader
     from bucketlog.log.regions import Region
-    from bucketlog.stream import StreamState
+    from bucketlog.log.stream_state import StreamState
 
 _FIRST_WAIT_SECONDS = 0.02
 _PARTITIONS_LISTED_SECONDS = 5.0  # where nothing wakes us, how often new partitions are looked for

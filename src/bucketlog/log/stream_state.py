@@ -1,0 +1,193 @@
+"""What all `Stream` objects of one name share in a store handle."""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from bucketlog.backend import ABSENT
+from bucketlog.errors import CorruptCheckpointError, NotFoundError, StreamSettingsError
+from bucketlog.format.documents import decode_document, encode_document
+from bucketlog.format.names import encode_name, name_of
+from bucketlog.log.days import Days
+from bucketlog.log.partition_reader import PartitionReader
+from bucketlog.log.partition_writer import PartitionWriter
+from bucketlog.log.settings import StreamSettings, parse_settings
+from bucketlog.maintenance import compaction
+from bucketlog.storage.conditional_put import put_and_settle
+
+if TYPE_CHECKING:
+    from bucketlog.backend import Content
+    from bucketlog.reading.tail import Follower
+    from bucketlog.storage.root import Root
+
+
+class StreamState:
+    """What all `Stream` objects of one name share in a store handle: settings, and the writer of each partition."""
+
+    def __init__(self, root: Root, name: str) -> None:
+        self.root, self.name = root, name
+        self.folder = f"streams/{encode_name(name, what='stream')}/"
+        self.where = f"{root.url}, stream {name!r}"
+        self._lock = threading.RLock()
+        self._settings: StreamSettings | None = None
+        self._writers: dict[str, PartitionWriter] = {}
+        self.days = Days(root, self.folder, self._lock, self._writers, self.writer)
+        self.followers: weakref.WeakSet[Follower] = weakref.WeakSet()  # what tails there are
+        self.single: PartitionWriter | None = None  # of an unpartitioned stream, once it was written to
+        self._compactor: compaction.AutoCompactor | None = None  # once a stream was opened with `auto_compact`
+        _states.add(self)
+
+    def where_of(self, partition: str) -> str:
+        """Return how messages name a partition.
+
+        Raises:
+            InvalidNameError: It cannot be a partition's name.
+        """
+        self.folder_of(partition)
+        return f"{self.where}, partition {partition!r}"
+
+    def folder_of(self, partition: str) -> str:
+        """Return the key prefix of a partition."""
+        return f"{self.folder}{encode_name(partition, what='partition')}/"
+
+    def stored_settings(self) -> StreamSettings | None:
+        """Return the settings that the first append stored; None while there are none.
+
+        Raises:
+            CorruptCheckpointError: They cannot be read.
+        """
+        if self._settings is None:
+            key = self.folder + "stream.json"
+            try:
+                data = self.root.backend.get(key).data
+            except NotFoundError:
+                return None
+            value = decode_document(data, key=key, url=self.root.url)
+            self._settings = parse_settings(value)
+            if self._settings is None:
+                msg = f"read {self.where}: {key} holds no settings of a stream; repair it from a copy"
+                raise CorruptCheckpointError(msg, key=key)
+        return self._settings
+
+    def settings_for(self, choice: str | None) -> StreamSettings | None:
+        """Return the stored settings if a caller's choice fits them; None while there are none.
+
+        Raises:
+            StreamSettingsError: Another choice was stored before.
+        """
+        settings = self.stored_settings()
+        if settings is not None and choice is not None and choice != settings.partition_by:
+            msg = (
+                f"append to {self.where}: it was made with partition_by={settings.partition_by!r}, not {choice!r}; "
+                "open it without partition_by, or use another stream"
+            )
+            raise StreamSettingsError(msg)
+        return settings
+
+    def settings_to_write(self, choice: str | None) -> StreamSettings:
+        """Store a choice, unless somebody was first; return what is stored.
+
+        Raises:
+            StreamSettingsError: Another choice was stored before.
+            OutcomeUnknownError: The storage gave no clear answer.
+            BackendUnavailableError: The storage could not be reached.
+        """
+        wanted = StreamSettings(choice or "single")
+        key = self.folder + "stream.json"
+        data = encode_document(asdict(wanted))
+        if put_and_settle(self.root, key, data, if_version=ABSENT, judge=_not_ours, doing=f"append to {self.where}"):
+            self._settings = wanted
+            return wanted
+        return self.settings_for(choice) or wanted
+
+    def writer(self, partition: str) -> PartitionWriter:
+        """Return the one writer of a partition in this store handle."""
+        writer = self._writers.get(partition)
+        if writer is None:
+            folder = self.folder_of(partition)
+            settings = self.stored_settings() or StreamSettings()
+            with self._lock:
+                writer = self._writers.setdefault(
+                    partition,
+                    PartitionWriter(
+                        self.root,
+                        folder,
+                        partition,
+                        grace_seconds=settings.grace_seconds,
+                        where=f"{self.where}, partition {partition!r}",
+                        days=self.days.known if settings.partition_by == "day" else None,
+                    ),
+                )
+        return writer
+
+    def compactor(self) -> compaction.AutoCompactor:
+        """Return what compacts the stream while it is written to by this store handle."""
+        with self._lock:
+            if self._compactor is None:
+                self._compactor = compaction.AutoCompactor(self)
+            return self._compactor
+
+    def reader(self, partition: str, settings: StreamSettings | None = None) -> PartitionReader:
+        """Return a new reader of a partition, at the start of its log; with other settings than the stored ones."""
+        settings = settings or self.stored_settings() or StreamSettings()
+        reader = PartitionReader(
+            self.root,
+            self.folder_of(partition),
+            partition,
+            grace_seconds=settings.grace_seconds,
+            where=f"{self.where}, partition {partition!r}",
+        )
+        reader.seek(-1)
+        return reader
+
+    def partitions(self) -> list[str]:
+        """List the partitions, sorted by name."""
+        found = self.root.backend.list(self.folder, delimiter=True)
+        names = (name_of(one.key[len(self.folder) : -1]) for one in found if one.key.endswith("/"))
+        return sorted(name for name in names if name is not None)
+
+    def look_anew(self) -> None:
+        """Let writers and tails believe nothing that they listed before."""
+        with self._lock:
+            self.days.look_anew()  # first: a commit that comes between is learnt again, and not forgotten
+            for writer in list(self._writers.values()):
+                writer.view.invalidate()
+        for follower in list(self.followers):
+            follower.look_anew()
+
+    def close(self) -> None:
+        """End all tails, and finish what is being compacted."""
+        for follower in list(self.followers):
+            follower.close()
+        compactor, self._compactor = self._compactor, None
+        if compactor is not None:
+            compactor.close()
+
+    def forget(self) -> None:
+        """Begin anew in a forked child: what was inherited may have been in the middle of anything."""
+        self._lock = threading.RLock()
+        self._writers = {}
+        self.days = Days(self.root, self.folder, self._lock, self._writers, self.writer)
+        self.single = None
+        if self._compactor is not None:
+            self._compactor.forget()
+
+
+def _not_ours(content: Content | None, *, unclear: bool) -> bool:  # noqa: ARG001  (whosever they are, they count)
+    return False
+
+
+_states: weakref.WeakSet[StreamState] = weakref.WeakSet()
+
+
+def _begin_in_child() -> None:  # pragma: no cover  (coverage does not follow the fork that a test makes)
+    for state in list(_states):
+        state.forget()
+
+
+if hasattr(os, "register_at_fork"):  # pragma: no branch
+    os.register_at_fork(after_in_child=_begin_in_child)
