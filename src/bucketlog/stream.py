@@ -10,22 +10,15 @@ from bucketlog.ahead import map_ahead
 from bucketlog.buffered_writer import BufferedWriter
 from bucketlog.commit import Commit
 from bucketlog.cursor import Cursor
-from bucketlog.errors import (
-    BucketlogError,
-    StreamSettingsError,
-)
 from bucketlog.event import Event
 from bucketlog.format.filters import Filter
 from bucketlog.format.lines import check_events, encode_lines
-from bucketlog.log.commit_rule import OnDuplicate, Request, decide, request_of
-from bucketlog.log.days import check_day
-from bucketlog.log.ids import NoIds
+from bucketlog.log.commit_rule import OnDuplicate
+from bucketlog.log.routing import Routing
 from bucketlog.log.settings import (
-    SINGLE_PARTITION,
     StreamSettings,
     check_partition_by,
     day_matches,
-    partition_of,
 )
 from bucketlog.maintenance import compaction, truncation, verification
 from bucketlog.maintenance import vacuum as vacuuming
@@ -37,9 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime, timedelta
 
-    from bucketlog.format.lines import Line
     from bucketlog.log.partition_reader import PartitionReader
-    from bucketlog.log.partition_writer import PartitionWriter
     from bucketlog.log.regions import Region
     from bucketlog.log.settings import PartitionBy
     from bucketlog.log.stream_state import StreamState
@@ -66,7 +57,9 @@ class Stream:
         self._compactor = state.compactor() if auto_compact and not state.root.read_only else None
         self._root = state.root
         self._choice = check_partition_by(partition_by, stream=state.name)
-        self._custom: Callable[[Event], str] | None = partition_by if callable(partition_by) else None
+        custom: Callable[[Event], str] | None = partition_by if callable(partition_by) else None
+        wrote = None if self._compactor is None else self._compactor.wrote
+        self._routing = Routing(state, self._choice, custom, wrote)
 
     @property
     def name(self) -> str:
@@ -160,116 +153,7 @@ class Stream:
                 return commit
         batch = [events] if isinstance(events, Event) else list(events)
         lines = check_events(batch, where=state.where)
-        settings = state.settings_for(self._choice)
-        if settings is None:
-            # The first append of the stream: what is refused, or empty, leaves nothing behind.
-            checked = self._check_first(batch, lines, partition, expected_offset, on_duplicate)
-            if not batch:
-                return checked
-            settings = state.settings_to_write(self._choice)
-        one = partition if partition is not None else SINGLE_PARTITION if settings.partition_by == "single" else None
-        if one is not None:
-            writer = state.writer(one)
-            if settings.partition_by == "day":
-                check_day(lines, one, where=state.where)
-                state.days.check_other_days(lines, one, on_duplicate, where=state.where)
-            if settings.partition_by == "single" and one == SINGLE_PARTITION:
-                state.single = writer
-            request = request_of(lines, range(len(lines)), expected_offset, on_duplicate, where=writer.where)
-            return self._write(writer, request)
-        return self._append_many(batch, lines, settings, expected_offset, on_duplicate)
-
-    def _check_first(
-        self,
-        batch: Sequence[Event],
-        lines: Sequence[Line],
-        partition: str | None,
-        expected_offset: int | None,
-        on_duplicate: OnDuplicate,
-    ) -> Commit | list[Commit]:
-        """Return what an append would do as the first of its stream, or raise what it would raise."""
-        state = self._state
-        settings = StreamSettings(self._choice or "single")
-        one = partition if partition is not None else SINGLE_PARTITION if settings.partition_by == "single" else None
-        if one is None:
-            groups = self._split(batch, lines, settings, {}, expected_offset)
-        else:
-            groups = {one: range(len(lines))}
-            if settings.partition_by == "day":
-                check_day(lines, one, where=state.where)
-        commits = []
-        for name, indexes in groups.items():
-            where = state.where_of(name)
-            chosen = [lines[index] for index in indexes]
-            request = request_of(chosen, indexes, expected_offset, on_duplicate, where=where)
-            decision = decide([request], 0, NoIds(), partition=name, where=where)
-            for error in decision.errors.values():
-                raise error
-            commits.append(decision.commits[0])
-        return commits if one is None else commits[0]
-
-    def _split(
-        self,
-        batch: Sequence[Event],
-        lines: Sequence[Line],
-        settings: StreamSettings,
-        stored: dict[str, str],
-        expected_offset: int | None,
-    ) -> dict[str, Sequence[int]]:
-        """Return the indexes of the events of each partition, in the order of their first event.
-
-        Args:
-            batch: The events.
-            lines: What they will be written as.
-            settings: The stream's.
-            stored: In a stream by day, where ids are stored already.
-            expected_offset: As for `append`.
-        """
-        groups: dict[str, list[int]] = {}
-        by_day = settings.partition_by == "day"
-        where = self._state.where
-        for index, (event, line) in enumerate(zip(batch, lines, strict=True)):
-            partition = partition_of(event, settings.partition_by, self._custom, index=index, where=where)
-            if by_day:  # a repeat belongs to the day on which the id is stored, whatever its own time
-                partition = stored.setdefault(line.id, partition)
-            groups.setdefault(partition, []).append(index)
-        if expected_offset is not None and len(groups) != 1:
-            msg = f"append to {where}: expected_offset goes with one partition, these events touch {len(groups)}"
-            raise StreamSettingsError(msg)
-        return dict(groups)
-
-    def _append_many(
-        self,
-        batch: Sequence[Event],
-        lines: Sequence[Line],
-        settings: StreamSettings,
-        expected_offset: int | None,
-        on_duplicate: OnDuplicate,
-    ) -> list[Commit]:
-        state = self._state
-        stored = state.days.day_of([line.id for line in lines]) if settings.partition_by == "day" else {}
-        requests = []
-        for partition, indexes in self._split(batch, lines, settings, stored, expected_offset).items():
-            writer = state.writer(partition)
-            chosen = [lines[index] for index in indexes]
-            requests.append((writer, request_of(chosen, indexes, expected_offset, on_duplicate, where=writer.where)))
-        if len(requests) > 1:
-            for writer, request in requests:
-                writer.check(request)
-        commits: list[Commit] = []
-        for writer, request in requests:
-            try:
-                commits.append(self._write(writer, request))
-            except BucketlogError as err:
-                err.commits = tuple(commits)
-                raise
-        return commits
-
-    def _write(self, writer: PartitionWriter, request: Request) -> Commit:
-        commit = writer.append(request)
-        if self._compactor is not None:
-            self._compactor.wrote(commit, len(request.lines))
-        return commit
+        return self._routing.append(batch, lines, partition, expected_offset, on_duplicate)
 
     def writer(
         self,
