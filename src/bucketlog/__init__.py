@@ -15,7 +15,8 @@ from bucketlog.event import Event
 from bucketlog.maintenance.compaction import Compaction
 from bucketlog.maintenance.truncation import PartitionTruncation, TruncateReport
 from bucketlog.maintenance.vacuum import PartitionVacuum, VacuumReport
-from bucketlog.reading.reader import Batch, Reader
+from bucketlog.reading.pieces import Batch
+from bucketlog.reading.reader import Reader
 from bucketlog.reading.tail import Tail
 from bucketlog.state.blobs import Blob
 from bucketlog.state.checkpoints import Checkpoint

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from bucketlog.maintenance.truncation import TruncateReport
     from bucketlog.maintenance.vacuum import VacuumReport
     from bucketlog.maintenance.verification import StreamStats, VerifyReport
-    from bucketlog.reading.reader import Batch, Reader
+    from bucketlog.reading.pieces import Batch
+    from bucketlog.reading.reader import Reader
     from bucketlog.reading.splits import Split
     from bucketlog.reading.tail import Tail
     from bucketlog.state.blobs import Blobs

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import closing
-from itertools import chain
 from typing import TYPE_CHECKING, overload
 
-from bucketlog.ahead import map_ahead
 from bucketlog.buffered_writer import BufferedWriter
 from bucketlog.commit import Commit
 from bucketlog.cursor import Cursor
@@ -16,22 +13,19 @@ from bucketlog.format.lines import check_events, encode_lines
 from bucketlog.log.commit_rule import OnDuplicate
 from bucketlog.log.routing import Routing
 from bucketlog.log.settings import (
-    StreamSettings,
     check_partition_by,
-    day_matches,
 )
 from bucketlog.maintenance import compaction, truncation, verification
 from bucketlog.maintenance import vacuum as vacuuming
-from bucketlog.reading import recent as lookup
-from bucketlog.reading.reader import Batch, Piece, Reader, batch_reader, event_reader, pieces
+from bucketlog.reading import recent
+from bucketlog.reading.pieces import Batch, names_to_read, read_pieces
+from bucketlog.reading.reader import Reader, batch_reader, event_reader
 from bucketlog.reading.tail import Tail
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from datetime import datetime, timedelta
 
-    from bucketlog.log.partition_reader import PartitionReader
-    from bucketlog.log.regions import Region
     from bucketlog.log.settings import PartitionBy
     from bucketlog.log.stream_state import StreamState
     from bucketlog.maintenance.compaction import Compaction
@@ -44,9 +38,6 @@ if TYPE_CHECKING:
 __all__ = ["Batch", "Commit", "OnDuplicate", "Reader", "Stream"]
 
 _ON_DUPLICATE = ("raise", "skip", "return")
-_PARTITIONS_AHEAD = 8
-_DAYS_ALONE = 4
-_SMALL_PARTITION_BYTES = 1024 * 1024
 
 
 class Stream:
@@ -221,7 +212,7 @@ class Stream:
         """
         wanted = Filter.of(types=types, subjects=subjects, sources=sources, tags=tags, since=since, until=until)
         cursor = Cursor(after)
-        return event_reader(self._pieces(cursor, partitions, wanted), cursor, limit=limit)
+        return event_reader(read_pieces(self._state, cursor, partitions, wanted), cursor, limit=limit)
 
     def read_batches(
         self,
@@ -242,7 +233,7 @@ class Stream:
         """
         wanted = Filter.of(types=types, subjects=subjects, sources=sources, tags=tags, since=since, until=until)
         cursor = Cursor(after)
-        return batch_reader(self._pieces(cursor, partitions, wanted), cursor, limit=limit)
+        return batch_reader(read_pieces(self._state, cursor, partitions, wanted), cursor, limit=limit)
 
     def read_arrow(
         self,
@@ -269,7 +260,7 @@ class Stream:
 
         wanted = Filter.of(types=types, subjects=subjects, sources=sources, tags=tags, since=since, until=until)
         cursor = Cursor(after)
-        source = self._pieces(cursor, partitions, wanted, raw=True)
+        source = read_pieces(self._state, cursor, partitions, wanted, raw=True)
         return ArrowReader(source, cursor, limit=limit, where=self._state.where)
 
     def splits(
@@ -296,90 +287,7 @@ class Stream:
             msg = f"splits of {self._state.where}: n={n} is less than 1"
             raise ValueError(msg)
         cursor = Cursor(after)
-        return plan(self._state, self._names(cursor, partitions), cursor, n=n)
-
-    def _names(self, after: Cursor, partitions: Sequence[str] | None) -> list[str]:
-        """Return which partitions to read, in their order."""
-        if partitions is None:
-            return sorted({*self.partitions(), *(name for name, offset in after.items() if offset)})
-        if isinstance(partitions, str):
-            msg = f"partitions takes a list of names, got the text {partitions!r}; write [{partitions!r}]"
-            raise TypeError(msg)
-        return sorted(set(partitions))
-
-    def _pieces(
-        self,
-        after: Cursor,
-        partitions: Sequence[str] | None,
-        wanted: Filter,
-        *,
-        stops: Mapping[str, int] | None = None,
-        raw: bool = False,
-    ) -> Iterator[Piece]:
-        """Yield what there is to read.
-
-        Args:
-            after: As for `read`.
-            partitions: As for `read`.
-            wanted: The filter.
-            stops: Up to which offsets; a partition that does not reach its one is an error.
-            raw: Leave `data` undecoded.
-        """
-        settings = self._state.stored_settings() or StreamSettings()
-        by_day = settings.partition_by == "day"
-        names = self._names(after, partitions)
-        if by_day:
-            names = [name for name in names if day_matches(name, wanted)]
-        seen: set[int] | None = set() if by_day and len(names) > 1 else None
-        for reader, regions in self._opened(names, after, wanted, stops or {}):
-            for piece in pieces(reader, regions, wanted, offset=after.get(reader.partition, -1), raw=raw):
-                yield piece if seen is None else self._once(piece, seen, names)
-
-    def _opened(
-        self, names: Sequence[str], after: Mapping[str, int], wanted: Filter, stops: Mapping[str, int]
-    ) -> Iterator[tuple[PartitionReader, Iterator[Region]]]:
-        """Yield the partitions with their regions, over many small ones ahead of time."""
-        readers = (self._state.reader(name) for name in names)
-
-        def begin(reader: PartitionReader) -> tuple[PartitionReader, list[Region], Iterator[Region]]:
-            reader.seek(after.get(reader.partition, -1), stop=stops.get(reader.partition))
-            regions = reader.regions(wanted)
-            first = next(regions, None)
-            begun = [] if first is None else [first]
-            while begun and len(begun) < 64 and sum(one.end for one in begun) < _SMALL_PARTITION_BYTES:
-                following = next(regions, None)
-                if following is None:
-                    break
-                begun.append(following)
-            return reader, begun, regions
-
-        # A directory is quick to open: nothing is gained there by doing several at a time.
-        opened = (
-            map(begin, readers)
-            if self._root.appender is not None or len(names) <= 1
-            else map_ahead(self._root.executor, begin, readers, ahead=_PARTITIONS_AHEAD)
-        )
-        for reader, begun, regions in opened:
-            yield reader, chain(begun, regions)
-
-    def _once(self, piece: Piece, seen: set[int], names: Sequence[str]) -> Piece:
-        """Drop events whose id was handed out before, from another day: two writers raced."""
-        batch = piece.batch
-        hashes = [hash(event.id) for event in batch.events]
-        if seen.isdisjoint(hashes):
-            seen.update(hashes)
-            return piece
-        repeated = [event for event, hashed in zip(batch.events, hashes, strict=True) if hashed in seen]
-        wanted = Filter(ids=frozenset(event.id for event in repeated))
-        earlier = [name for name in names if name < batch.partition]
-        known: set[str] = set()
-        for name in earlier:
-            reader = self._state.reader(name)
-            for found in pieces(reader, reader.regions(wanted), wanted, offset=-1):
-                known.update(event.id for event in found.batch.events)
-        seen.update(hashes)
-        kept = [event for event in batch.events if event.id not in known]
-        return Piece(batch._replace(events=kept), piece.next_offset)
+        return plan(self._state, names_to_read(self._state, cursor, partitions), cursor, n=n)
 
     def recent(
         self,
@@ -405,26 +313,7 @@ class Stream:
             since=since,
             until=until,
         )
-        settings = self._state.stored_settings() or StreamSettings()
-        names = self.partitions()[::-1]
-        if settings.partition_by != "day":
-            return lookup.newest(self._state, names, wanted, n)
-        days = [name for name in names if day_matches(name, wanted)]
-        best: list[Event] = []
-        with closing(self._newest_of_days(days, wanted, n)) as found:
-            while len(best) < n and (newest := next(found, None)) is not None:  # all of an earlier day is older
-                best += newest[: n - len(best)]
-        return best
-
-    def _newest_of_days(self, days: Sequence[str], wanted: Filter, n: int) -> Generator[list[Event], None, None]:
-        def look(day: str) -> list[Event]:
-            return lookup.newest(self._state, [day], wanted, n)
-
-        # What is asked for mostly lies in the last few days. What does not may lie in any of hundreds.
-        alone = len(days) if self._root.appender is not None else _DAYS_ALONE
-        yield from map(look, days[:alone])
-        if alone < len(days):
-            yield from map_ahead(self._root.executor, look, days[alone:], ahead=_PARTITIONS_AHEAD)
+        return recent.newest(self._state, wanted, n)
 
     def get(self, event_id: str) -> Event | None:
         """Return the event with an id, or None.
@@ -432,11 +321,7 @@ class Stream:
         Raises:
             CorruptSegmentError: A segment is damaged.
         """
-        for name in reversed(self.partitions()):
-            found = lookup.by_id(self._state, name, event_id)
-            if found is not None:
-                return found
-        return None
+        return recent.by_id(self._state, event_id)
 
     def tail(
         self,

@@ -22,7 +22,7 @@ from bucketlog.log.bounds import raise_bounds, read_bounds
 from bucketlog.log.settings import SINGLE_PARTITION, StreamSettings, day_bounds
 from bucketlog.maintenance import compaction
 from bucketlog.maintenance.vacuum import close_segments
-from bucketlog.reading.reader import pieces
+from bucketlog.reading.pieces import pieces
 from bucketlog.storage.retries import Retries
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from bucketlog.cursor import Cursor
     from bucketlog.format.lines import StoredEvent
-    from bucketlog.reading.reader import Batch, Piece
+    from bucketlog.reading.pieces import Batch, Piece
 
 BATCH_ROWS = 32 * 1024
 BATCH_BYTES = 16 * 1024 * 1024

@@ -6,20 +6,23 @@ ones, and compacted ones without an index, are read whole.
 
 from __future__ import annotations
 
+from contextlib import closing
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from bucketlog.ahead import map_ahead
 from bucketlog.errors import NotFoundError
 from bucketlog.format import filters
 from bucketlog.format.compacted import DamageError, microseconds
 from bucketlog.format.filters import Filter
 from bucketlog.log.regions import Region
-from bucketlog.reading.reader import pieces
+from bucketlog.log.settings import StreamSettings, day_matches
+from bucketlog.reading.pieces import pieces
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Generator, Iterator, Sequence
     from datetime import datetime
 
     from bucketlog.event import Event
@@ -29,6 +32,8 @@ if TYPE_CHECKING:
     from bucketlog.log.partition_reader import PartitionReader
     from bucketlog.log.stream_state import StreamState
 
+_PARTITIONS_AHEAD = 8
+_DAYS_ALONE = 4
 _BLOCKS_AT_ONCE = 8  # unpacked before looking whether that was enough; from a directory
 _BLOCKS_AT_ONCE_REMOTE = 64
 _GAP_BYTES = 512 * 1024  # of an object store: reading over so much is quicker than another request
@@ -58,7 +63,51 @@ class _Newest:
         return sorted(self._events.values(), key=lambda one: (one.time, one.id), reverse=True)[: self._n]
 
 
-def newest(state: StreamState, partitions: Sequence[str], wanted: Filter, n: int) -> list[Event]:
+def newest(state: StreamState, wanted: Filter, n: int) -> list[Event]:
+    """Return the newest `n` events of a stream that are wanted, newest first by time and id.
+
+    Raises:
+        CorruptSegmentError: A segment is damaged.
+    """
+    settings = state.stored_settings() or StreamSettings()
+    names = state.partitions()[::-1]
+    if settings.partition_by != "day":
+        return _newest_in(state, names, wanted, n)
+    days = [name for name in names if day_matches(name, wanted)]
+    best: list[Event] = []
+    with closing(_newest_of_days(state, days, wanted, n)) as found:
+        while len(best) < n and (newest := next(found, None)) is not None:  # all of an earlier day is older
+            best += newest[: n - len(best)]
+    return best
+
+
+def by_id(state: StreamState, event_id: str) -> Event | None:
+    """Return the event of a stream with an id, or None.
+
+    Raises:
+        CorruptSegmentError: A segment is damaged.
+    """
+    for name in reversed(state.partitions()):
+        found = _by_id_in(state, name, event_id)
+        if found is not None:
+            return found
+    return None
+
+
+def _newest_of_days(
+    state: StreamState, days: Sequence[str], wanted: Filter, n: int
+) -> Generator[list[Event], None, None]:
+    def look(day: str) -> list[Event]:
+        return _newest_in(state, [day], wanted, n)
+
+    # What is asked for mostly lies in the last few days. What does not may lie in any of hundreds.
+    alone = len(days) if state.root.appender is not None else _DAYS_ALONE
+    yield from map(look, days[:alone])
+    if alone < len(days):
+        yield from map_ahead(state.root.executor, look, days[alone:], ahead=_PARTITIONS_AHEAD)
+
+
+def _newest_in(state: StreamState, partitions: Sequence[str], wanted: Filter, n: int) -> list[Event]:
     """Return the newest `n` events of some partitions that are wanted, newest first by time and id.
 
     Raises:
@@ -79,7 +128,7 @@ def newest(state: StreamState, partitions: Sequence[str], wanted: Filter, n: int
             _show_blocks(reader, segment, wanted, found)
         except NotFoundError:
             # Merged with others and removed since it was listed.
-            return newest(state, partitions, wanted, n)
+            return _newest_in(state, partitions, wanted, n)
         except DamageError as err:
             raise reader.damaged(err) from err
     return found.best()
@@ -174,7 +223,7 @@ def _events_of(
     return [one for one in found if one.offset is not None and one.offset >= start]
 
 
-def by_id(state: StreamState, partition: str, event_id: str) -> Event | None:
+def _by_id_in(state: StreamState, partition: str, event_id: str) -> Event | None:
     """Return the event of a partition with an id, or None.
 
     Raises:
@@ -193,7 +242,7 @@ def by_id(state: StreamState, partition: str, event_id: str) -> Event | None:
                 if found:
                     return found[0]
         except NotFoundError:
-            return by_id(state, partition, event_id)
+            return _by_id_in(state, partition, event_id)
         except DamageError as err:
             raise reader.damaged(err) from err
     return None

@@ -15,10 +15,10 @@ from bucketlog.cursor import Cursor
 from bucketlog.errors import CapabilityError, StoreNotFoundError
 from bucketlog.format.filters import Filter
 from bucketlog.log.stream_state import StreamState
+from bucketlog.reading.pieces import read_pieces
 from bucketlog.reading.reader import batch_reader, event_reader
 from bucketlog.storage.location import Location
 from bucketlog.storage.root import Root, open_root
-from bucketlog.stream import Stream
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from bucketlog.event import Event
     from bucketlog.log.partition_reader import PartitionReader
     from bucketlog.reading.arrow import ArrowReader
-    from bucketlog.reading.reader import Batch, Piece, Reader
+    from bucketlog.reading.pieces import Batch, Piece
+    from bucketlog.reading.reader import Reader
 
 _PARTITIONS_AHEAD = 8
 _UNPACKED_RATIO = 7  # of a compacted segment's lines to its own size, about
@@ -179,8 +180,8 @@ class Split:
 
     def _pieces(self, wanted: Filter, *, raw: bool = False) -> Iterator[Piece]:
         with self._opened() as root:
-            stream = Stream(StreamState(root, self.stream), None)
-            yield from stream._pieces(  # noqa: SLF001  (it reads a part of what the stream reads)
+            yield from read_pieces(
+                StreamState(root, self.stream),
                 self._begin,
                 [one.partition for one in self.ranges],
                 wanted,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from bucketlog.backend import WatchBackend
 from bucketlog.clock import to_seconds
 from bucketlog.cursor import Cursor
-from bucketlog.reading.reader import pieces
+from bucketlog.reading.pieces import pieces
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

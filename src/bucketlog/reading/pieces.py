@@ -1,0 +1,217 @@
+"""Pieces: what a read goes through, partition by partition, decoded in pieces of bounded size."""
+
+from __future__ import annotations
+
+from itertools import chain
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+from bucketlog.ahead import map_ahead
+from bucketlog.format import filters
+from bucketlog.format.filters import Filter
+from bucketlog.format.lines import touches
+from bucketlog.log.settings import StreamSettings, day_matches
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from bucketlog.cursor import Cursor
+    from bucketlog.event import Event
+    from bucketlog.log.partition_reader import PartitionReader
+    from bucketlog.log.regions import Region
+    from bucketlog.log.stream_state import StreamState
+
+PIECE_BYTES = 128 * 1024  # decoded at once: a few hundred events, which still fit a processor's cache
+_PARTITIONS_AHEAD = 8
+_SMALL_PARTITION_BYTES = 1024 * 1024
+
+
+class Batch(NamedTuple):
+    """Events of one partition in their order; without a filter, `events[i]` has the offset `first_offset + i`."""
+
+    partition: str
+    first_offset: int
+    events: list[Event]
+
+
+class Piece(NamedTuple):
+    """A batch, and the next offset of its partition once all of it was taken."""
+
+    batch: Batch
+    next_offset: int
+
+
+def names_to_read(state: StreamState, after: Cursor, partitions: Sequence[str] | None) -> list[str]:
+    """Return which partitions to read, in their order."""
+    if partitions is None:
+        return sorted({*state.partitions(), *(name for name, offset in after.items() if offset)})
+    if isinstance(partitions, str):
+        msg = f"partitions takes a list of names, got the text {partitions!r}; write [{partitions!r}]"
+        raise TypeError(msg)
+    return sorted(set(partitions))
+
+
+def read_pieces(
+    state: StreamState,
+    after: Cursor,
+    partitions: Sequence[str] | None,
+    wanted: Filter,
+    *,
+    stops: Mapping[str, int] | None = None,
+    raw: bool = False,
+) -> Iterator[Piece]:
+    """Yield what there is to read.
+
+    Args:
+        state: The stream.
+        after: As for `read`.
+        partitions: As for `read`.
+        wanted: The filter.
+        stops: Up to which offsets; a partition that does not reach its one is an error.
+        raw: Leave `data` undecoded.
+    """
+    settings = state.stored_settings() or StreamSettings()
+    by_day = settings.partition_by == "day"
+    names = names_to_read(state, after, partitions)
+    if by_day:
+        names = [name for name in names if day_matches(name, wanted)]
+    seen: set[int] | None = set() if by_day and len(names) > 1 else None
+    for reader, regions in _opened(state, names, after, wanted, stops or {}):
+        for piece in pieces(reader, regions, wanted, offset=after.get(reader.partition, -1), raw=raw):
+            yield piece if seen is None else _once(state, piece, seen, names)
+
+
+def _opened(
+    state: StreamState, names: Sequence[str], after: Mapping[str, int], wanted: Filter, stops: Mapping[str, int]
+) -> Iterator[tuple[PartitionReader, Iterator[Region]]]:
+    """Yield the partitions with their regions, over many small ones ahead of time."""
+    readers = (state.reader(name) for name in names)
+
+    def begin(reader: PartitionReader) -> tuple[PartitionReader, list[Region], Iterator[Region]]:
+        reader.seek(after.get(reader.partition, -1), stop=stops.get(reader.partition))
+        regions = reader.regions(wanted)
+        first = next(regions, None)
+        begun = [] if first is None else [first]
+        while begun and len(begun) < 64 and sum(one.end for one in begun) < _SMALL_PARTITION_BYTES:
+            following = next(regions, None)
+            if following is None:
+                break
+            begun.append(following)
+        return reader, begun, regions
+
+    # A directory is quick to open: nothing is gained there by doing several at a time.
+    opened = (
+        map(begin, readers)
+        if state.root.appender is not None or len(names) <= 1
+        else map_ahead(state.root.executor, begin, readers, ahead=_PARTITIONS_AHEAD)
+    )
+    for reader, begun, regions in opened:
+        yield reader, chain(begun, regions)
+
+
+def _once(state: StreamState, piece: Piece, seen: set[int], names: Sequence[str]) -> Piece:
+    """Drop events whose id was handed out before, from another day: two writers raced."""
+    batch = piece.batch
+    hashes = [hash(event.id) for event in batch.events]
+    if seen.isdisjoint(hashes):
+        seen.update(hashes)
+        return piece
+    repeated = [event for event, hashed in zip(batch.events, hashes, strict=True) if hashed in seen]
+    wanted = Filter(ids=frozenset(event.id for event in repeated))
+    earlier = [name for name in names if name < batch.partition]
+    known: set[str] = set()
+    for name in earlier:
+        reader = state.reader(name)
+        for found in pieces(reader, reader.regions(wanted), wanted, offset=-1):
+            known.update(event.id for event in found.batch.events)
+    seen.update(hashes)
+    kept = [event for event in batch.events if event.id not in known]
+    return Piece(batch._replace(events=kept), piece.next_offset)
+
+
+def pieces(
+    reader: PartitionReader, regions: Iterable[Region], wanted: Filter, *, offset: int, raw: bool = False
+) -> Iterator[Piece]:
+    """Decode regions of one partition, from an offset (or the start of the log) on, in pieces of bounded size.
+
+    Args:
+        reader: Of the partition; where it has a `stop`, so have the pieces.
+        regions: What it read.
+        wanted: The filter.
+        offset: The first event to be handed out.
+        raw: Leave all `data` undecoded, also when whoever reads beside us would rather have it decoded.
+
+    Raises:
+        OffsetOutOfRangeError: The partition does not reach where the reader was to stop.
+        CorruptSegmentError: Lines that pass their checksum are no events, or not as many as the trailers say.
+    """
+    needles = wanted.needles()
+    eager = False
+    for region in regions:
+        offset = max(offset, reader.bounds.start)
+        here = region.first
+        if not region.data:
+            following = _cut_off(reader, here + region.events)
+            yield Piece(Batch(reader.partition, max(here, offset), []), following)
+            if following == reader.stop:
+                return
+            continue
+        for at, end, events in _cut(region):
+            following = here + events
+            if following > offset:
+                before = touches.count
+                try:
+                    found = filters.select(
+                        region.data,
+                        at,
+                        end,
+                        offsets=range(here, following),
+                        partition=reader.partition,
+                        wanted=wanted,
+                        needles=needles,
+                        eager=eager,
+                    )
+                except (ValueError, msgspec.DecodeError) as err:
+                    raise reader.not_events(region, err) from err
+                if here < offset:
+                    found = [event for event in found if event.offset is not None and event.offset >= offset]
+                if following != (stop := _cut_off(reader, following)):
+                    following = stop
+                    found = [event for event in found if event.offset is not None and event.offset < stop]
+                first = found[0].offset if found else None
+                yield Piece(Batch(reader.partition, max(here, offset) if first is None else first, found), following)
+                if following == reader.stop:
+                    return
+                # Whoever touched most of this piece's data will want that of the next one too.
+                eager = eager or (not raw and (touches.count - before) * 2 > len(found))
+            here = following
+    if reader.stop is not None:
+        reader.check_reaches(reader.stop)
+
+
+def _cut_off(reader: PartitionReader, offset: int) -> int:
+    return offset if reader.stop is None else min(offset, reader.stop)
+
+
+def _cut(region: Region) -> Iterator[tuple[int, int, int]]:
+    """Cut a region into pieces, as (start, end, events): between commits, and only large commits between lines."""
+    start = events = 0
+    for span in region.spans:
+        events += span.events
+        if span.end - start >= PIECE_BYTES:
+            if span.end - start > 4 * PIECE_BYTES:
+                yield from _cut_by_lines(region.data, start, span.end, events)
+            else:
+                yield start, span.end, events
+            start, events = span.end, 0
+    if events:
+        yield start, region.end, events
+
+
+def _cut_by_lines(data: bytes, start: int, stop: int, events: int) -> Iterator[tuple[int, int, int]]:
+    while start < stop:
+        end = data.find(b"\n", min(start + PIECE_BYTES, stop) - 1) + 1 or stop
+        found = events if end >= stop else data.count(b"\n", start, end)
+        yield start, end, found
+        start, events = end, events - found
