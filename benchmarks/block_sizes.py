@@ -11,7 +11,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from bucketlog.format import compacted
+from bucketlog.format import compacted, compacting
 from bucketlog.format.lines import check_events, encode_lines
 from bucketlog.format.segments import ALL_BEFORE_SYNCED, seal_commit
 
@@ -32,7 +32,7 @@ def main() -> None:
     for ids in IDS:
         commits = _commits(count, ids)
         for kib in _KIBS:
-            compacted.BLOCK_BYTES = kib * 1024
+            compacting.BLOCK_BYTES = kib * 1024
             print(f"| {ids} | {kib} KiB | {' | '.join(_measure(commits, count))} |", flush=True)
 
 
@@ -49,7 +49,7 @@ def _commits(count: int, ids: str) -> list[bytes]:
 
 def _measure(commits: Sequence[bytes], count: int) -> list[str]:
     began = time.process_time()
-    builder = compacted.Builder(0)
+    builder = compacting.Builder(0)
     for start, commit in zip(range(0, count, BATCH), commits, strict=True):
         builder.add(commit, events=min(BATCH, count - start))
     content = builder.finish()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from bucketlog.log.commit_rule import OnDuplicate
-    from bucketlog.maintenance.compaction import AutoCompactor
+    from bucketlog.maintenance.auto_compaction import AutoCompactor
     from bucketlog.stream import Stream
 
 _BYTES_MAX = COMMIT_BYTES_MAX - TRAILER_BYTES

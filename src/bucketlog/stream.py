@@ -17,6 +17,7 @@ from bucketlog.log.settings import (
 )
 from bucketlog.maintenance import compaction, truncation, verification
 from bucketlog.maintenance import vacuum as vacuuming
+from bucketlog.maintenance.auto_compaction import AutoCompactor
 from bucketlog.reading import recent
 from bucketlog.reading.pieces import Batch, names_to_read, read_pieces
 from bucketlog.reading.reader import Reader, batch_reader, event_reader
@@ -172,7 +173,7 @@ class Stream:
             max_bytes=max_bytes,
             linger=linger,
             on_duplicate=on_duplicate,
-            compactor=compaction.AutoCompactor(self._state) if auto_compact and not self._compactor else None,
+            compactor=AutoCompactor(self._state) if auto_compact and not self._compactor else None,
         )
 
     # -- read ----------------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 import bucketlog
 from bucketlog import Cursor, Event
-from bucketlog.format import compacted, segments
+from bucketlog.format import compacting, segments
 from bucketlog.maintenance import compaction
 
 BEGIN = datetime(2026, 2, 5, 23, 59, 58, tzinfo=UTC)
@@ -97,7 +97,7 @@ def write(root: Path) -> dict[str, list[Event]]:
 def write_compacted(root: Path) -> dict[str, list[Event]]:
     """Add streams with compacted segments; return what they hold."""
     segments.SEGMENT_BYTES_MAX = 2048
-    compacted.BLOCK_BYTES = 1024
+    compacting.BLOCK_BYTES = 1024
     compaction.SEGMENT_BYTES_MAX = 2048
     events = [an_event(number) for number in range(60)]
     in_order = [replace(one, id=f"{number:04}") for number, one in enumerate(events)]

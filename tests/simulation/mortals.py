@@ -28,7 +28,7 @@ import zstandard  # noqa: F401
 
 import bucketlog
 from bucketlog import Event
-from bucketlog.format import compacted
+from bucketlog.format import compacting
 from bucketlog.format import segments as seg
 from bucketlog.log import ids
 from bucketlog.maintenance import compaction
@@ -196,7 +196,7 @@ def fork(folder: Path, name: str) -> None:
 
 if __name__ == "__main__":
     seg.SEGMENT_BYTES_MAX = 8000  # so that a writer may be killed while it closes a segment and begins the next
-    compacted.BLOCK_BYTES = 2000
+    compacting.BLOCK_BYTES = 2000
     ids.RUN_EVENTS = 64
     (compaction.plan.__kwdefaults__ or {})["fan_in"] = 4
     what, where, *rest = sys.argv[1:]

@@ -22,7 +22,7 @@ from bucketlog import buffered_writer as buffer
 from bucketlog.backend import ABSENT, ANY
 from bucketlog.clock import Staleness
 from bucketlog.format import segments as seg
-from bucketlog.format.compacted import Builder
+from bucketlog.format.compacting import Builder
 from bucketlog.log import (
     bounds,
     commit_by_append,

@@ -25,7 +25,7 @@ from world import ANY, DAY, HOUR, ObjectStore, Process, World, event
 import bucketlog
 from bucketlog import ABSENT, errors
 from bucketlog.clock import Staleness
-from bucketlog.format import compacted
+from bucketlog.format import compacted, compacting
 from bucketlog.format import segments as seg
 from bucketlog.log import (
     commit_by_append,
@@ -92,9 +92,9 @@ def small_sizes(monkeypatch):
     monkeypatch.setattr(compacted_reading, "_READ_BYTES", READ_BYTES)
     monkeypatch.setattr(compacted_reading, "_UNPACKED_BYTES", READ_BYTES)
     monkeypatch.setattr(listing, "PAGE_ENTRIES", LIST_ENTRIES)
-    monkeypatch.setattr(compacted, "BLOCK_BYTES", 250)
+    monkeypatch.setattr(compacting, "BLOCK_BYTES", 250)
     monkeypatch.setattr(compacted, "_TAIL_BYTES", 200)
-    monkeypatch.setattr(compacted, "_OVERLAPS_MAX", 1)
+    monkeypatch.setattr(compacting, "_OVERLAPS_MAX", 1)
     monkeypatch.setattr(compaction, "SEGMENT_BYTES_MAX", 4000)
     monkeypatch.setattr(compaction, "_PUT_BYTES", 5000)
     monkeypatch.setitem(compaction.plan.__kwdefaults__, "bytes_max", 4000)

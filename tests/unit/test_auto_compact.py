@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from bucketlog.errors import BackendUnavailableError, DuplicateEventError, StorageFullError
-from bucketlog.maintenance import compaction
+from bucketlog.maintenance import auto_compaction, compaction
 from bucketlog.testing import Fail, FakeClock, on
 
 from .stores import KINDS, START, event, ids, opened_storage, wait_until
@@ -22,7 +22,7 @@ FULL = Fail(StorageFullError("the disk is full"))
 @pytest.fixture
 def often(monkeypatch):
     """Let a writer compact after a few commits."""
-    monkeypatch.setattr(compaction, "_AUTO_BYTES", 400)
+    monkeypatch.setattr(auto_compaction, "_AUTO_BYTES", 400)
 
 
 def write_on_and_on(store, *, auto_compact=True):
@@ -48,7 +48,7 @@ def test_auto_compact_merges_what_was_written_while_more_is(storage, often):
 
 
 def test_auto_compact_on_an_object_store_comes_after_many_small_commits_too(tmp_path, monkeypatch):
-    monkeypatch.setattr(compaction, "_AUTO_COMMITS", 5)
+    monkeypatch.setattr(auto_compaction, "_AUTO_COMMITS", 5)
     for storage in opened_storage("put", tmp_path):
         write_on_and_on(storage.open())
 

@@ -17,8 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bucketlog import Event
-from bucketlog.format import compacted
-from bucketlog.format.compacted import Builder, CompactedSegment, DamageError
+from bucketlog.format import compacted, compacting
+from bucketlog.format.compacted import CompactedSegment, DamageError
+from bucketlog.format.compacting import Builder
 from bucketlog.format.filters import Filter
 from bucketlog.format.lines import check_events, encode_lines
 from bucketlog.format.segments import seal_commit
@@ -35,7 +36,7 @@ fewer = settings(max_examples=40)
 @contextmanager
 def blocks_of(size):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compacted, "BLOCK_BYTES", size)
+        patch.setattr(compacting, "BLOCK_BYTES", size)
         yield
 
 

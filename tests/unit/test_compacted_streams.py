@@ -18,7 +18,7 @@ from bucketlog.errors import (
     OffsetConflictError,
     ReadOnlyError,
 )
-from bucketlog.format import compacted
+from bucketlog.format import compacted, compacting
 from bucketlog.format import segments as seg
 from bucketlog.log import compacted_reading, listing, partition_reader
 from bucketlog.log import ids as ids_module
@@ -47,7 +47,7 @@ def either_way(request, tmp_path):
 def small_sizes(monkeypatch):
     """Let a few events be many blocks, many runs of ids and many orders of size."""
     monkeypatch.setattr(seg, "SEGMENT_BYTES_MAX", 1500)
-    monkeypatch.setattr(compacted, "BLOCK_BYTES", 400)
+    monkeypatch.setattr(compacting, "BLOCK_BYTES", 400)
     monkeypatch.setattr(compacted, "_TAIL_BYTES", 300)
     monkeypatch.setattr(ids_module, "RUN_EVENTS", 8)
     monkeypatch.setattr(compacted_reading, "_UNPACKED_BYTES", 1000)

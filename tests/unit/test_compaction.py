@@ -235,7 +235,7 @@ def test_no_segment_is_larger_than_one_put_takes_and_none_is_made_needlessly(com
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(compaction, "SEGMENT_BYTES_MAX", bytes_max)
         patch.setattr(compaction, "_PUT_BYTES", bytes_max + margin)
-        patch.setattr("bucketlog.format.compacted.BLOCK_BYTES", 100)
+        patch.setattr("bucketlog.format.compacting.BLOCK_BYTES", 100)
         made = list(compaction._built(Commits(commit_sizes), [live(0, 1)], 0, lambda size: None))
 
     here = 0

@@ -29,7 +29,7 @@ from hypothesis import strategies as st
 import bucketlog
 from bucketlog import Event
 from bucketlog.errors import CorruptSegmentError
-from bucketlog.format import compacted, segments
+from bucketlog.format import compacting, segments
 from bucketlog.format.names import encode_name
 from bucketlog.log.settings import partition_of
 
@@ -653,7 +653,7 @@ def test_other_programs_read_a_compacted_segment_as_json_lines(tmp_path):
 
 
 def test_every_byte_of_a_compacted_segment_is_checked(tmp_path, monkeypatch):
-    monkeypatch.setattr(compacted, "BLOCK_BYTES", 700)
+    monkeypatch.setattr(compacting, "BLOCK_BYTES", 700)
     compacted_store(tmp_path, event_id=at_random, commits=[1, 36, 3])
     whole = only_compacted(tmp_path).read_bytes()
     lines = check_compacted(whole)
@@ -669,7 +669,7 @@ def test_every_byte_of_a_compacted_segment_is_checked(tmp_path, monkeypatch):
 
 
 def test_bucketlog_finds_damage_in_an_index_and_never_hands_out_what_is_not_stored(tmp_path, monkeypatch):
-    monkeypatch.setattr(compacted, "BLOCK_BYTES", 700)
+    monkeypatch.setattr(compacting, "BLOCK_BYTES", 700)
     events = compacted_store(tmp_path, event_id=at_random, commits=[1, 36, 3])
     path = only_compacted(tmp_path)
     whole = path.read_bytes()

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from bucketlog import Event
-from bucketlog.format import compacted
-from bucketlog.format.compacted import Builder, CompactedSegment
+from bucketlog.format import compacting
+from bucketlog.format.compacted import CompactedSegment
+from bucketlog.format.compacting import Builder
 from bucketlog.format.lines import check_events, encode_lines
 from bucketlog.format.segments import seal_commit
 from bucketlog.log import ids as ids_module
@@ -25,7 +26,7 @@ BLOCK_BYTES = 300  # two or three events
 @pytest.fixture(autouse=True)
 def small_sizes(monkeypatch):
     monkeypatch.setattr(ids_module, "RUN_EVENTS", RUN_EVENTS)
-    monkeypatch.setattr(compacted, "BLOCK_BYTES", BLOCK_BYTES)
+    monkeypatch.setattr(compacting, "BLOCK_BYTES", BLOCK_BYTES)
 
 
 def segment_of(stored, first, following):

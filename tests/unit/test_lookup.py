@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import bucketlog
 from bucketlog import Event
-from bucketlog.format import compacted
+from bucketlog.format import compacted, compacting
 from bucketlog.format import segments as seg
 from bucketlog.log import compacted_reading
 from bucketlog.maintenance import compaction
@@ -29,7 +29,7 @@ numbers = itertools.count()
 @pytest.fixture(autouse=True)
 def small_sizes(monkeypatch):
     monkeypatch.setattr(seg, "SEGMENT_BYTES_MAX", 1200)
-    monkeypatch.setattr(compacted, "BLOCK_BYTES", 300)
+    monkeypatch.setattr(compacting, "BLOCK_BYTES", 300)
     monkeypatch.setattr(compacted_reading, "_UNPACKED_BYTES", 700)
     monkeypatch.setattr(lookup, "_BLOCKS_AT_ONCE", 2)
     monkeypatch.setattr(lookup, "_BLOCKS_AT_ONCE_REMOTE", 2)

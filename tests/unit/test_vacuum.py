@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bucketlog import errors
-from bucketlog.format.compacted import Builder
+from bucketlog.format.compacting import Builder
 from bucketlog.format.segments import Segment, chain, compacted_name, segment_name
 from bucketlog.log.bounds import Bounds, BoundsRecord, InForce
 from bucketlog.maintenance import vacuum

@@ -16,7 +16,7 @@ from bucketlog.log.days import Days
 from bucketlog.log.partition_reader import PartitionReader
 from bucketlog.log.partition_writer import PartitionWriter
 from bucketlog.log.settings import StreamSettings, parse_settings
-from bucketlog.maintenance import compaction
+from bucketlog.maintenance.auto_compaction import AutoCompactor
 from bucketlog.storage.conditional_put import put_and_settle
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class StreamState:
         self.days = Days(root, self.folder, self._lock, self._writers, self.writer)
         self.followers: weakref.WeakSet[Follower] = weakref.WeakSet()  # what tails there are
         self.single: PartitionWriter | None = None  # of an unpartitioned stream, once it was written to
-        self._compactor: compaction.AutoCompactor | None = None  # once a stream was opened with `auto_compact`
+        self._compactor: AutoCompactor | None = None  # once a stream was opened with `auto_compact`
         _states.add(self)
 
     def where_of(self, partition: str) -> str:
@@ -124,11 +124,11 @@ class StreamState:
                 )
         return writer
 
-    def compactor(self) -> compaction.AutoCompactor:
+    def compactor(self) -> AutoCompactor:
         """Return what compacts the stream while it is written to by this store handle."""
         with self._lock:
             if self._compactor is None:
-                self._compactor = compaction.AutoCompactor(self)
+                self._compactor = AutoCompactor(self)
             return self._compactor
 
     def reader(self, partition: str, settings: StreamSettings | None = None) -> PartitionReader:

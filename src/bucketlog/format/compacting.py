@@ -1,0 +1,265 @@
+"""Building the content of a compacted segment; docs/format.md describes it."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from datetime import datetime  # noqa: TC003  (msgspec reads annotations)
+from itertools import chain
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+from isal.isal_zlib import crc32
+
+from bucketlog.format import bloom
+from bucketlog.format.compacted import (
+    BLOCK_ENTRY,
+    CRC,
+    INDEX_MAGIC,
+    PAGE_ENTRIES,
+    SEEK_ENTRY,
+    SKIPPABLE,
+    SUMMARY_FOOTER,
+    SUMMARY_MAGIC,
+    Block,
+    Section,
+    Summary,
+    id_prefix,
+    microseconds,
+    seek_table,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+BLOCK_BYTES = 64 * 1024  # unpacked: most of what is read of a block for one event is not wanted
+_LEVEL = 3
+_FIELD_BITS = 16  # one false block in a thousand
+_ID_BITS = 16
+_ID_BYTES = _ID_BITS // 8 + 8  # of the index for an event, if its ids do not ascend
+_OVERLAPS_MAX = 3  # when an id lies in the ranges of no more blocks than this, ranges are all that it takes
+_HASHES_KEPT = 50_000  # of each kind of text
+_SAMPLES = 64  # of the ids, to tell whether they ascend over a segment: ranges of one that is small tell little
+
+
+class _Keys(msgspec.Struct, gc=False):
+    """What of an event is found by the index."""
+
+    id: str
+    type: str
+    time: Annotated[datetime, msgspec.Meta(tz=True)]
+    source: str | None = None
+    subject: str | None = None
+    tags: tuple[str, ...] = ()
+
+
+_keys = msgspec.json.Decoder(_Keys)
+
+
+class Builder:
+    """Builds a compacted segment of whole commits, given in order.
+
+    Attributes:
+        first: The offset of the first event.
+        next: The offset behind what was added.
+        size: About how many bytes the segment would take now.
+    """
+
+    def __init__(self, first: int) -> None:
+        import zstandard  # a log that is never compacted does without
+
+        self.next = self.first = first
+        self._cut = first  # what lies before is in blocks
+        self.size = 0
+        self._compressor = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True, write_content_size=True)
+        self._raw_bytes = 0
+        self._waiting: list[bytes] = []  # lines that do not fill a block yet
+        self._waiting_bytes = 0
+        self._packed = bytearray()  # not a list of frames: each would hold on to the room it was compressed into
+        self._blocks: list[Block] = []
+        self._filters: list[NDArray[np.uint64]] = []
+        self._texts = 0  # in the filters
+        self._ids: list[NDArray[np.uint64]] = []
+        self._low = self._high = ""
+        self._samples: list[str] = []  # of the ids, evenly
+        self._hashes = _FieldHashes()
+
+    def add(self, commits: bytes, *, events: int) -> None:
+        """Add whole commits of so many events.
+
+        Raises:
+            ValueError: A line is not an event.
+        """
+        self.next += events
+        self._waiting.append(commits)
+        self._waiting_bytes += len(commits)
+        if self._waiting_bytes >= BLOCK_BYTES:
+            lines = self._waiting[0] if len(self._waiting) == 1 else b"".join(self._waiting)
+            start = 0
+            while len(lines) - start >= BLOCK_BYTES:
+                end = lines.find(b"\n", start + BLOCK_BYTES - 1) + 1
+                self._add_block(lines[start:end])
+                start = end
+            self._waiting = [lines[start:]]
+            self._waiting_bytes = len(lines) - start
+
+    def _add_block(self, lines: bytes) -> None:
+        try:
+            keys = _keys.decode_lines(lines)
+        except msgspec.DecodeError as err:
+            raise ValueError(str(err)) from err
+        frame = self._compressor.compress(lines)
+        ids = [one.id for one in keys]
+        times = [one.time for one in keys]
+        low, high = min(ids), max(ids)
+        start = self._blocks[-1].end if self._blocks else 0
+        self._blocks.append(
+            Block(
+                self._cut,
+                len(keys),
+                start,
+                start + len(frame),
+                len(lines),
+                microseconds(min(times)),
+                microseconds(max(times)),
+                id_prefix(low),
+                id_prefix(high),
+            )
+        )
+        self._low, self._high = (min(self._low, low), max(self._high, high)) if self._packed else (low, high)
+        self._packed += frame
+        self._filters.append(self._hashes.of(keys))
+        self._ids.append(bloom.hash_texts(ids))
+        self._samples += ids[:: len(ids) // _SAMPLES + 1]
+        self._cut += len(keys)
+        self._raw_bytes += len(lines)
+        self._texts += len(self._filters[-1])
+        self.size = (
+            start
+            + len(frame)
+            + (BLOCK_ENTRY.size + SEEK_ENTRY.size) * len(self._blocks)
+            + _ID_BYTES * (self._cut - self.first)
+            + _FIELD_BITS // 8 * self._texts
+        )
+
+    def finish(self) -> bytes:
+        """Return the segment.
+
+        Raises:
+            ValueError: A line is not an event, or there is another number of them.
+        """
+        if self._waiting_bytes:
+            self._add_block(b"".join(self._waiting))
+            self._waiting, self._waiting_bytes = [], 0
+        if self._cut != self.next:
+            msg = f"{self._cut - self.first} lines where {self.next - self.first} should be"
+            raise ValueError(msg)
+        sections = {"blocks": self._table(), "filters": self._field_filters(), **self._id_sections()}
+        end = self._blocks[-1].end if self._blocks else 0
+        start = end + SKIPPABLE.size
+        where: dict[str, Section] = {}
+        for name, content in sections.items():
+            where[name] = Section(start, len(content), crc32(content))
+            start += len(content)
+        summary = msgspec.json.encode(
+            Summary(
+                format="bucketlog.index/1",
+                first=self.first,
+                next=self.next,
+                size=self._raw_bytes,
+                blocks=len(self._blocks),
+                min_time=min((one.min_time for one in self._blocks), default=0),
+                max_time=max((one.max_time for one in self._blocks), default=0),
+                min_id=self._low,
+                max_id=self._high,
+                sections=where,
+            )
+        )
+        payload = b"".join(
+            (*sections.values(), summary, SUMMARY_FOOTER.pack(len(summary), crc32(summary), SUMMARY_MAGIC))
+        )
+        return b"".join((self._packed, SKIPPABLE.pack(INDEX_MAGIC, len(payload)), payload, seek_table(self._blocks)))
+
+    def _table(self) -> bytes:
+        return b"".join(
+            BLOCK_ENTRY.pack(
+                one.events,
+                one.end - one.start,
+                one.size,
+                0,
+                one.min_time,
+                one.max_time,
+                one.min_id,
+                one.max_id,
+            )
+            for one in self._blocks
+        )
+
+    def _field_filters(self) -> bytes:
+        """Return the filters of types, sources, subjects and tags, all of the same size, one a block."""
+        # One busy block must not make all of them large: it has a denser filter, which lets more through.
+        counts = sorted(map(len, self._filters))
+        typical = counts[len(counts) * 9 // 10] if counts else 0
+        size = bloom.blocks_for(typical, bits=_FIELD_BITS)
+        return b"".join(bloom.build(one, size).tobytes() for one in self._filters)
+
+    def _id_sections(self) -> dict[str, bytes]:
+        """Return a filter of all ids and where each lies, unless ranges tell that: those of blocks, and of segments.
+
+        A range tells something only if ids ascend. At random they lie in the range of each of many small segments.
+        """
+        samples = self._samples[:: len(self._samples) // _SAMPLES + 1]
+        descents = sum(map(str.__gt__, samples, samples[1:]))
+        if _mean_overlaps(self._blocks) <= _OVERLAPS_MAX and descents * 4 <= len(samples):
+            return {}
+        import numpy as np
+
+        hashes = np.concatenate(self._ids)
+        blocks = np.repeat(np.arange(len(self._ids), dtype="<u4"), [len(one) for one in self._ids])
+        order = np.argsort(hashes, kind="stable")
+        uppers, blocks = (hashes[order] >> np.uint64(32)).astype("<u4"), blocks[order]
+        pages = [
+            uppers[first : first + PAGE_ENTRIES].tobytes() + blocks[first : first + PAGE_ENTRIES].tobytes()
+            for first in range(0, len(hashes), PAGE_ENTRIES)
+        ]
+        return {
+            "ids": bloom.build(hashes, bloom.blocks_for(len(hashes), bits=_ID_BITS)).tobytes(),
+            "places": b"".join(page + CRC.pack(crc32(page)) for page in pages),
+        }
+
+
+def _mean_overlaps(blocks: Sequence[Block]) -> float:
+    """Return the number of blocks whose range holds an id of the segment, on average over their lowest ids."""
+    lows, highs = sorted(one.min_id for one in blocks), sorted(one.max_id for one in blocks)
+    return sum(bisect_right(lows, low) - bisect_left(highs, low) for low in lows) / max(len(lows), 1)
+
+
+class _FieldHashes:
+    """Hashes of types, sources, subjects and tags, which come again and again from block to block."""
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, dict[str, int]] = {kind: {} for kind in (b"t", b"o", b"s", b"g")}
+
+    def of(self, keys: Sequence[_Keys]) -> NDArray[np.uint64]:
+        """Return the hash of each text that some events hold, once."""
+        import numpy as np
+
+        hashes: list[int] = []
+        for kind, found in (
+            (b"t", {one.type for one in keys}),
+            (b"o", {one.source for one in keys}),
+            (b"s", {one.subject for one in keys}),
+            (b"g", set(chain.from_iterable([one.tags for one in keys]))),
+        ):
+            known = self._known[kind]
+            if len(known) > _HASHES_KEPT:
+                known.clear()
+            for text in found:
+                if text is not None:
+                    hashed = known.get(text)
+                    if hashed is None:
+                        hashed = known[text] = bloom.hash_text(text, kind)
+                    hashes.append(hashed)
+        return np.array(hashes, dtype=np.uint64)

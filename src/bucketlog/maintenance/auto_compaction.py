@@ -1,0 +1,142 @@
+"""Compaction in the background: what a stream handle appends is compacted now and then."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from datetime import timedelta
+from typing import TYPE_CHECKING, TypeVar
+
+from bucketlog.errors import BucketlogError
+from bucketlog.format.names import name_of
+from bucketlog.format.segments import parse_segment
+from bucketlog.maintenance import compaction
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    from bucketlog.commit import Commit
+    from bucketlog.log.stream_state import StreamState
+
+_AUTO_BYTES = 16 * 1024 * 1024  # what a writer appends to a partition before it compacts it
+_AUTO_COMMITS = 512
+_LOOKS = 2  # at the first commit, which may be of a day long ago, and when the next day begins
+_log = logging.getLogger("bucketlog")
+
+T = TypeVar("T")
+
+
+class AutoCompactor:
+    """Compacts what a stream handle has appended, now and then, in a thread of its own; `close` waits for it.
+
+    In a stream by day, a day is compacted once it is over, that is, once a later one was written to.
+
+    A failure of the store is logged and harms nothing: what is to be compacted stays, and the next try takes it along.
+    """
+
+    def __init__(self, state: StreamState) -> None:
+        self._state = state
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin anew in a forked child, which has no threads."""
+        self._lock = threading.Lock()
+        self._waiting: dict[str, tuple[int, int]] = {}  # commits and bytes of each partition since the last time
+        self._newest_day = ""
+        self._looks = 0  # for days that others left
+        self._late: set[str] = set()  # the days before the newest that are to be compacted
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="bucketlog-compactor")
+        self._begun: list[Future[None]] = []
+
+    def wrote(self, commit: Commit, size: int) -> None:
+        """Take note of a commit of about so many bytes."""
+        if commit.first_offset == commit.next_offset:
+            return
+        partition = commit.partition
+        settings = self._state.stored_settings()
+        with self._lock:
+            commits, waiting_bytes = self._waiting.get(partition, (0, 0))
+            commits, waiting_bytes = commits + 1, waiting_bytes + size
+            # Where segments grow, many commits share one.
+            many = self._state.root.appender is None and commits >= _AUTO_COMMITS
+            if many or waiting_bytes >= _AUTO_BYTES:
+                commits = waiting_bytes = 0
+                self._begin(self._compact, partition)
+            self._waiting[partition] = commits, waiting_bytes
+            if settings is not None and settings.partition_by == "day":
+                self._wrote_day(partition)
+
+    def _wrote_day(self, day: str) -> None:
+        if day < self._newest_day:
+            self._late.add(day)
+        elif self._newest_day < day <= self._tomorrow():  # with an event of the far future no day is over
+            if self._looks < _LOOKS:
+                self._looks += 1
+                self._begin(self._compact_before, day)
+            else:
+                self._begin(self._compact_days, {*self._late, self._newest_day})
+            self._late.clear()
+            self._newest_day = day
+
+    def _tomorrow(self) -> str:
+        return (self._state.root.clock.now() + timedelta(days=1)).date().isoformat()
+
+    def close(self) -> None:
+        """Finish what has begun, and the days that are over; what no store can be blamed for is raised here."""
+        wait(self._begun)  # what cannot be compacted is tried once more
+        with self._lock:
+            if self._late:
+                self._begin(self._compact_days, {*self._late})
+                self._late.clear()
+        self._thread.shutdown()
+        begun, self._begun = self._begun, []
+        for one in begun:
+            one.result()
+
+    def _begin(self, task: Callable[[T], None], what: T) -> None:
+        self._begun = [one for one in self._begun if not one.done() or one.exception()]
+        try:
+            self._begun.append(self._thread.submit(task, what))
+        except RuntimeError as err:  # the store was closed, or the program ends; the commit is durable
+            _log.warning("%s: left to be compacted another time: %s", self._state.where, err)
+
+    def _compact_days(self, days: Collection[str]) -> None:
+        for day in sorted(days):
+            self._waiting.pop(day, None)
+            self._compact(day)
+
+    def _compact_before(self, day: str) -> None:
+        """Compact what was left before a day: by processes that died, or that did not compact."""
+        try:
+            days = uncompacted(self._state)
+        except BucketlogError as err:
+            _log.warning("%s: could not look for what to compact: %s", self._state.where, err)
+        else:
+            self._compact_days([one for one in days if one < day])
+
+    def _compact(self, partition: str) -> None:
+        try:
+            compaction.compact_partition(self._state, partition)
+        except BucketlogError as err:
+            _log.warning("%s: could not compact, and will try again: %s", self._state.where_of(partition), err)
+            with self._lock:
+                if partition < self._newest_day:
+                    self._late.add(partition)
+
+
+def uncompacted(state: StreamState) -> set[str]:
+    """Return the partitions with events that no compacted segment holds, by one listing of the stream."""
+    ends: dict[str, int] = {}  # where the compacted segments of a folder end
+    firsts: dict[str, int] = {}  # of the newest live segment of each
+    for entry in state.root.backend.list(state.folder):
+        folder, _, name = entry.key.removeprefix(state.folder).rpartition("/")
+        segment = parse_segment(folder, name, entry.size)
+        if segment is None:
+            continue
+        if segment.next is None:
+            firsts[folder] = segment.first
+        else:
+            ends[folder] = max(ends.get(folder, 0), segment.next)
+    found = {name_of(folder) for folder, first in firsts.items() if first >= ends.get(folder, 0)}
+    return {one for one in found if one is not None}
