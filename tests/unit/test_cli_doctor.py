@@ -10,8 +10,8 @@ import pytest
 from bucketlog.backend import Capabilities, Content, find_factory
 from bucketlog.cli import main
 from bucketlog.errors import AccessDeniedError, BackendUnavailableError, InvalidOptionError, StoreNotFoundError
+from bucketlog.format.names import SCRATCH
 from bucketlog.storage.diagnosis import diagnose
-from bucketlog.storage.probe import SCRATCH
 from bucketlog.testing import FakeClock
 
 ALL_WELL = [

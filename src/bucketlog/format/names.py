@@ -12,6 +12,7 @@ from urllib.parse import quote, unquote
 
 from bucketlog.errors import InvalidNameError
 
+SCRATCH = ".probe/"  # keys of trials; names of users never begin with a dot
 PART_BYTES_MAX = 255  # NAME_MAX of the common filesystems; MinIO refuses longer parts too
 
 # Device names of Windows, with or without an extension, and the files that live beside folders named by users.

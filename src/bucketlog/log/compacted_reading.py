@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bucketlog.ahead import map_ahead
 from bucketlog.format import segments as seg
 from bucketlog.format.compacted import CompactedSegment, DamageError
 from bucketlog.log.regions import Region
+from bucketlog.storage.threads import map_ahead
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

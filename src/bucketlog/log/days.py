@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from bucketlog.ahead import map_ahead
 from bucketlog.errors import StreamSettingsError
 from bucketlog.format.names import name_of
 from bucketlog.format.segments import Segment, parse_segment
 from bucketlog.log.commit_rule import request_of
 from bucketlog.log.ids import Suspects
+from bucketlog.storage.threads import map_ahead
 
 if TYPE_CHECKING:
     import threading

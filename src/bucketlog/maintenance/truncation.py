@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
-from bucketlog.ahead import map_ahead
 from bucketlog.errors import (
     BackendUnavailableError,
     InvalidValueError,
@@ -24,6 +23,7 @@ from bucketlog.maintenance import compaction
 from bucketlog.maintenance.vacuum import close_segments
 from bucketlog.reading.pieces import pieces
 from bucketlog.storage.retries import Retries
+from bucketlog.storage.threads import map_ahead
 
 if TYPE_CHECKING:
     from bucketlog.format.segments import Segment

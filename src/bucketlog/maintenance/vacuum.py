@@ -15,15 +15,15 @@ from datetime import datetime, timedelta
 from itertools import islice, takewhile
 from typing import TYPE_CHECKING, NamedTuple
 
-from bucketlog.ahead import map_ahead
 from bucketlog.backend import ABSENT
 from bucketlog.clock import Staleness, to_seconds
 from bucketlog.errors import NotFoundError, StreamSettingsError
+from bucketlog.format.names import SCRATCH
 from bucketlog.format.segments import chain
 from bucketlog.log.bounds import BoundsRecord, InForce, raise_bounds, read_record
 from bucketlog.log.listing import segments_after
 from bucketlog.log.settings import StreamSettings
-from bucketlog.storage.probe import SCRATCH
+from bucketlog.storage.threads import map_ahead
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from bucketlog.ahead import map_ahead
 from bucketlog.format import filters
 from bucketlog.format.filters import Filter
 from bucketlog.format.lines import touches
 from bucketlog.log.settings import StreamSettings, day_matches
+from bucketlog.storage.threads import map_ahead
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

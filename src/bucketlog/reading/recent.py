@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from bucketlog.ahead import map_ahead
 from bucketlog.errors import NotFoundError
 from bucketlog.format import filters
 from bucketlog.format.compacted import DamageError, microseconds
@@ -20,6 +19,7 @@ from bucketlog.format.filters import Filter
 from bucketlog.log.regions import Region
 from bucketlog.log.settings import StreamSettings, day_matches
 from bucketlog.reading.pieces import pieces
+from bucketlog.storage.threads import map_ahead
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence

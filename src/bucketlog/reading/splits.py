@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bucketlog.ahead import map_ahead
 from bucketlog.backend import Backend
 from bucketlog.clock import SystemClock
 from bucketlog.cursor import Cursor
@@ -19,6 +18,7 @@ from bucketlog.reading.pieces import read_pieces
 from bucketlog.reading.reader import batch_reader, event_reader
 from bucketlog.storage.location import Location
 from bucketlog.storage.root import Root, open_root
+from bucketlog.storage.threads import map_ahead
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -30,8 +30,9 @@ from bucketlog.errors import (
     OutcomeUnknownError,
     StoreNotFoundError,
 )
+from bucketlog.format.names import SCRATCH
 from bucketlog.storage.location import Location, parse, redact
-from bucketlog.storage.probe import SCRATCH, probe
+from bucketlog.storage.probe import probe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -26,6 +26,7 @@ from bucketlog.errors import (
     NotFoundError,
     OutcomeUnknownError,
 )
+from bucketlog.format.names import SCRATCH
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from bucketlog.backend import Backend, Condition, Content, Version
     from bucketlog.clock import Clock
 
-SCRATCH = ".probe/"
 RIVALS = 8
 
 EtagForm = Literal["unquoted", "quoted"]

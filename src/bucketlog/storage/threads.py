@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
@@ -10,10 +11,12 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 from bucketlog.errors import BucketlogError, NotFoundError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
+    from concurrent.futures import Executor
 
 P = ParamSpec("P")
 T = TypeVar("T")
+R = TypeVar("R")
 
 
 class RequestPool(ThreadPoolExecutor):
@@ -84,3 +87,18 @@ class Syncer:
                         self._sync(key)
                 except BucketlogError as err:
                     self._failed(err)
+
+
+def map_ahead(executor: Executor, call: Callable[[T], R], items: Iterable[T], *, ahead: int) -> Iterator[R]:
+    """Yield `call(item)` in the order of the items, running up to `ahead` calls at a time."""
+    running: deque[Future[R]] = deque()
+    try:
+        for item in items:
+            running.append(executor.submit(call, item))
+            if len(running) >= ahead:
+                yield running.popleft().result()
+        while running:
+            yield running.popleft().result()
+    finally:
+        for future in running:
+            future.cancel()
