@@ -7,24 +7,13 @@ word. Whatever would not come back as it went in is therefore refused first; onl
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
 
 import orjson
 
 from bucketlog.errors import CorruptCheckpointError
 
-if TYPE_CHECKING:
-    from bucketlog.backend import Backend, Version
-
 DEPTH_MAX = 200
 _INTEGER_MIN, _INTEGER_MAX = -(2**63), 2**64 - 1  # beyond these, JSON parsers round
-
-
-class Document(NamedTuple):
-    """A JSON object as it was read, and the version to replace it with."""
-
-    value: object
-    version: Version
 
 
 def encode_document(value: object) -> bytes:
@@ -68,17 +57,6 @@ def decode_document(data: bytes, *, key: str, url: str) -> object:
         )
         raise CorruptCheckpointError(msg, key=key) from err
     return value
-
-
-def read_document(backend: Backend, key: str) -> Document:
-    """Get and decode one object.
-
-    Raises:
-        NotFoundError: Nothing is stored under the key.
-        CorruptCheckpointError: It is not JSON.
-    """
-    content = backend.get(key)
-    return Document(decode_document(content.data, key=key, url=backend.url), content.version)
 
 
 def place(url: str, key: str) -> str:
