@@ -10,7 +10,6 @@ from bucketlog.format.names import name_of
 from bucketlog.format.segments import Segment, parse_segment
 from bucketlog.log.commit_rule import request_of
 from bucketlog.log.ids import Suspects
-from bucketlog.storage.threads import map_ahead
 
 if TYPE_CHECKING:
     import threading
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     from bucketlog.log.partition_writer import PartitionWriter
     from bucketlog.storage.root import Root
 
-_PARTITIONS_AHEAD = 8
 _REFRESH_ALWAYS_ENTRIES = 100  # looking at so few segments of other days costs less than the commit
 _REFRESH_SHARE = 20  # beyond that, at most a twentieth of the time is spent looking
 
@@ -79,24 +77,10 @@ class Days:
             segment = parse_segment(entry.key.removesuffix(name), name, entry.size)
             if day is not None and segment is not None:
                 listed.setdefault(day, []).append(segment)
-        behind = [
-            (writer, found)
-            for day, found in listed.items()
-            if not (writer := self._writer(day)).view.is_current(found[-1])
+        outdated = [
+            (view, found) for day, found in listed.items() if not (view := self._writer(day).view).is_current(found[-1])
         ]
-        if self._root.appender is None and len(behind) > 1:
-            deque(
-                map_ahead(
-                    self._root.executor,
-                    lambda one: one[0].view.load_from_index(one[1]),
-                    behind,
-                    ahead=_PARTITIONS_AHEAD,
-                ),
-                0,
-            )
-        else:
-            for writer, found in behind:
-                writer.view.load_from_index(found)
+        deque(self._root.side_by_side(lambda each: each[0].load_from_index(each[1]), outdated), 0)
         return count
 
     def check_other_days(self, lines: Sequence[Line], partition: str, on_duplicate: OnDuplicate, *, where: str) -> None:

@@ -23,15 +23,12 @@ from bucketlog.maintenance import compaction
 from bucketlog.maintenance.vacuum import close_segments
 from bucketlog.reading.pieces import pieces
 from bucketlog.storage.retries import Retries
-from bucketlog.storage.threads import map_ahead
 
 if TYPE_CHECKING:
     from bucketlog.format.segments import Segment
     from bucketlog.log.partition_reader import PartitionReader
     from bucketlog.log.partition_writer import PartitionWriter
     from bucketlog.log.stream_state import StreamState
-
-_PARTITIONS_AHEAD = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,10 +96,7 @@ def truncate(
 
     names = state.partitions() if partition is None else [partition]
     try:
-        if root.appender is not None or len(names) <= 1:
-            done = tuple(map(one, names))
-        else:
-            done = tuple(map_ahead(root.executor, one, names, ahead=_PARTITIONS_AHEAD))
+        done = tuple(root.side_by_side(one, names))
     finally:
         if not dry_run:
             state.look_anew()  # our own writers and tails need not go on believing in what is gone

@@ -23,7 +23,6 @@ from bucketlog.format.segments import chain
 from bucketlog.log.bounds import BoundsRecord, InForce, raise_bounds, read_record
 from bucketlog.log.listing import segments_after
 from bucketlog.log.settings import StreamSettings
-from bucketlog.storage.threads import map_ahead
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
     from bucketlog.log.stream_state import StreamState
     from bucketlog.storage.root import Root
 
-_PARTITIONS_AHEAD = 8
 _LARGE_BYTES = 8 * 1024 * 1024  # of segments that are larger one is read at a time
 _KEYS_A_DELETE = 1000  # as many as an object store takes in one request; in a directory appends wait for so many
 _FOREVER_SECONDS = 100 * 365 * 24 * 3600.0
@@ -203,10 +201,7 @@ def vacuum(
     names = state.partitions()
     try:
         # A directory is quick to look at: nothing is gained there by doing several at a time.
-        if root.appender is not None:
-            done = tuple(map(one, names))
-        else:
-            done = tuple(map_ahead(root.executor, one, names, ahead=_PARTITIONS_AHEAD))
+        done = tuple(root.side_by_side(one, names))
     finally:
         if hasty and not dry_run:
             state.look_anew()  # nobody else is active, but this handle is, and its listings are younger than the grace

@@ -11,7 +11,6 @@ from bucketlog.format import filters
 from bucketlog.format.filters import Filter
 from bucketlog.format.lines import touches
 from bucketlog.log.settings import StreamSettings, day_matches
-from bucketlog.storage.threads import map_ahead
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from bucketlog.log.stream_state import StreamState
 
 PIECE_BYTES = 128 * 1024  # decoded at once: a few hundred events, which still fit a processor's cache
-_PARTITIONS_AHEAD = 8
 _SMALL_PARTITION_BYTES = 1024 * 1024
 
 
@@ -86,10 +84,10 @@ def _opened(
     state: StreamState, names: Sequence[str], after: Mapping[str, int], wanted: Filter, stops: Mapping[str, int]
 ) -> Iterator[tuple[PartitionReader, Iterator[Region]]]:
     """Yield the partitions with their regions, over many small ones ahead of time."""
-    readers = (state.reader(name) for name in names)
 
-    def begin(reader: PartitionReader) -> tuple[PartitionReader, list[Region], Iterator[Region]]:
-        reader.seek(after.get(reader.partition, -1), stop=stops.get(reader.partition))
+    def begin(name: str) -> tuple[PartitionReader, list[Region], Iterator[Region]]:
+        reader = state.reader(name)
+        reader.seek(after.get(name, -1), stop=stops.get(name))
         regions = reader.regions(wanted)
         first = next(regions, None)
         begun = [] if first is None else [first]
@@ -100,13 +98,7 @@ def _opened(
             begun.append(following)
         return reader, begun, regions
 
-    # A directory is quick to open: nothing is gained there by doing several at a time.
-    opened = (
-        map(begin, readers)
-        if state.root.appender is not None or len(names) <= 1
-        else map_ahead(state.root.executor, begin, readers, ahead=_PARTITIONS_AHEAD)
-    )
-    for reader, begun, regions in opened:
+    for reader, begun, regions in state.root.side_by_side(begin, names):
         yield reader, chain(begun, regions)
 
 

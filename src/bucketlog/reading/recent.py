@@ -19,7 +19,6 @@ from bucketlog.format.filters import Filter
 from bucketlog.log.regions import Region
 from bucketlog.log.settings import StreamSettings, day_matches
 from bucketlog.reading.pieces import pieces
-from bucketlog.storage.threads import map_ahead
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
     from bucketlog.log.partition_reader import PartitionReader
     from bucketlog.log.stream_state import StreamState
 
-_PARTITIONS_AHEAD = 8
 _DAYS_ALONE = 4
 _BLOCKS_AT_ONCE = 8  # unpacked before looking whether that was enough; from a directory
 _BLOCKS_AT_ONCE_REMOTE = 64
@@ -101,10 +99,8 @@ def _newest_of_days(
         return _newest_in(state, [day], wanted, n)
 
     # What is asked for mostly lies in the last few days. What does not may lie in any of hundreds.
-    alone = len(days) if state.root.appender is not None else _DAYS_ALONE
-    yield from map(look, days[:alone])
-    if alone < len(days):
-        yield from map_ahead(state.root.executor, look, days[alone:], ahead=_PARTITIONS_AHEAD)
+    yield from map(look, days[:_DAYS_ALONE])
+    yield from state.root.side_by_side(look, days[_DAYS_ALONE:])
 
 
 def _newest_in(state: StreamState, partitions: Sequence[str], wanted: Filter, n: int) -> list[Event]:

@@ -18,7 +18,6 @@ from bucketlog.reading.pieces import read_pieces
 from bucketlog.reading.reader import batch_reader, event_reader
 from bucketlog.storage.location import Location
 from bucketlog.storage.root import Root, open_root
-from bucketlog.storage.threads import map_ahead
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
     from bucketlog.reading.pieces import Batch, Piece
     from bucketlog.reading.reader import Reader
 
-_PARTITIONS_AHEAD = 8
 _UNPACKED_RATIO = 7  # of a compacted segment's lines to its own size, about
 _UNEVENNESS = 0.1  # of a split's size: as near as that, it is cut where a segment begins, which nobody then reads twice
 
@@ -265,12 +263,6 @@ def plan(state: StreamState, names: Sequence[str], after: Cursor, *, n: int) -> 
     def look(name: str) -> list[_Stretch]:
         return _stretches(state.reader(name), after.get(name))
 
-    # A directory is quick to look at: nothing is gained there by doing several at a time.
-    looked = (
-        map(look, names)
-        if root.appender is not None
-        else map_ahead(root.executor, look, names, ahead=_PARTITIONS_AHEAD)
-    )
     location = root.location
     return [
         Split(
@@ -281,7 +273,7 @@ def plan(state: StreamState, names: Sequence[str], after: Cursor, *, n: int) -> 
             _store_id=root.store_id,
             _place=root if location is None or isinstance(location.ready, Backend) else location,
         )
-        for part in _part_evenly([stretch for found in looked for stretch in found], n)
+        for part in _part_evenly([stretch for found in root.side_by_side(look, names) for stretch in found], n)
     ]
 
 
