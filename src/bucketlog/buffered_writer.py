@@ -13,13 +13,11 @@ from bucketlog.format.lines import check_events, encode_lines
 from bucketlog.format.segments import COMMIT_BYTES_MAX, TRAILER_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from datetime import timedelta
     from types import TracebackType
 
-    from bucketlog.log.commit_rule import OnDuplicate
-    from bucketlog.maintenance.auto_compaction import AutoCompactor
-    from bucketlog.stream import Stream
+    from bucketlog.commit import Commit
 
 _BYTES_MAX = COMMIT_BYTES_MAX - TRAILER_BYTES
 
@@ -46,24 +44,32 @@ class BufferedWriter:
 
     def __init__(
         self,
-        stream: Stream,
+        append: Callable[[list[Event]], list[Commit]],
         *,
+        where: str,
         max_events: int,
         max_bytes: int,
         linger: float | timedelta,
-        on_duplicate: OnDuplicate,
-        compactor: AutoCompactor | None = None,
+        finish: Callable[[], None] | None = None,
     ) -> None:
+        """Make a writer; `Stream.writer` does.
+
+        Args:
+            append: Commits a batch; an error's `commits` are those that were made before it.
+            where: Store and stream, for messages.
+            max_events: See `Stream.writer`.
+            max_bytes: See `Stream.writer`.
+            linger: See `Stream.writer`.
+            finish: Is called when the writer is closed.
+        """
         if max_events < 1 or max_bytes < 1:
             msg = f"max_events={max_events} and max_bytes={max_bytes} must be at least 1"
             raise ValueError(msg)
         self.written = 0
         self.duplicates = 0
-        self._stream = stream
+        self._append, self._where, self._finish = append, where, finish
         self._max_events, self._max_bytes = max_events, min(max_bytes, _BYTES_MAX)
         self._linger_seconds = to_seconds(linger, name="linger")
-        self._on_duplicate = on_duplicate
-        self._compactor = compactor
         self._changed = threading.Condition()
         self._waiting: deque[_Waiting] = deque()
         self._waiting_bytes = 0
@@ -123,8 +129,8 @@ class BufferedWriter:
                 self._changed.notify_all()
             if self._thread is not None:
                 self._thread.join()
-            if self._compactor is not None:
-                self._compactor.close()
+            if self._finish is not None:
+                self._finish()
 
     def __enter__(self) -> BufferedWriter:
         return self
@@ -144,9 +150,8 @@ class BufferedWriter:
 
     def _checked(self, batch: list[Event]) -> list[_Waiting]:
         """Return events that the caller can no longer change, with their sizes."""
-        where = f"stream {self._stream.name!r}"
-        lines = check_events(batch, where=where)
-        body = encode_lines(lines, indexes=range(len(batch)), where=where) if lines else b""
+        lines = check_events(batch, where=self._where)
+        body = encode_lines(lines, indexes=range(len(batch)), where=self._where) if lines else b""
         return [
             _Waiting(Event(**{name: getattr(line, name) for name in line.__struct_fields__}), len(text) + 1)
             for line, text in zip(lines, body.splitlines(), strict=True)
@@ -168,12 +173,12 @@ class BufferedWriter:
             self._told = True
             left = [*self._in_flight, *(one.event for one in self._waiting)]
             msg = (
-                f"write to {self._stream!r}: a commit failed, and the writer stopped with {len(left)} events not "
+                f"write to {self._where}: a commit failed, and the writer stopped with {len(left)} events not "
                 f"acknowledged, which this error holds: {self._failure}"
             )
             raise UnwrittenEventsError(msg, events=left) from self._failure
         if self._closed:
-            msg = f"write to {self._stream!r}: the writer was closed"
+            msg = f"write to {self._where}: the writer was closed"
             raise ValueError(msg)
 
     def _run(self) -> None:
@@ -183,11 +188,10 @@ class BufferedWriter:
                 if not self._waiting:
                     return
                 self._changed.wait_for(self._is_due, timeout=self._linger_seconds)
-                size = self._take()
-                count = len(self._in_flight)
+                self._take()
                 self._changed.notify_all()
             try:
-                done = self._stream.append(self._in_flight, on_duplicate=self._on_duplicate)
+                commits = self._append(self._in_flight)
             except BaseException as err:  # noqa: BLE001  (raised again, with the events, where somebody listens)
                 with self._changed:
                     made = {index for one in getattr(err, "commits", ()) for index in one.indexes}
@@ -196,18 +200,14 @@ class BufferedWriter:
                     self._failure = err
                     self._changed.notify_all()
                 return
-            commits = done if isinstance(done, list) else [done]
             with self._changed:
                 self.written += len(self._in_flight)
                 self.duplicates += sum(len(one.duplicates) for one in commits)
                 self._in_flight = []
                 self._changed.notify_all()
-            if self._compactor is not None:
-                for one in commits:
-                    self._compactor.wrote(one, size * len(one.indexes) // count)
 
-    def _take(self) -> int:
-        """Take the next commit's events out of the buffer, one at least, as many as fit; return their bytes."""
+    def _take(self) -> None:
+        """Take the next commit's events out of the buffer: at least one, and as many as fit."""
         size = 0
         while self._waiting and len(self._in_flight) < self._max_events:
             if self._in_flight and size + self._waiting[0].size > self._max_bytes:
@@ -216,4 +216,3 @@ class BufferedWriter:
             size += one.size
             self._in_flight.append(one.event)
         self._waiting_bytes -= size
-        return size

@@ -46,8 +46,9 @@ class Stream:
 
     def __init__(self, state: StreamState, partition_by: PartitionBy | None, *, auto_compact: bool = False) -> None:
         self._state = state
-        self._compactor = state.compactor() if auto_compact and not state.root.read_only else None
+        self._compactor = _compactor_of(state) if auto_compact else None
         self._root = state.root
+        self._partition_by = partition_by
         self._choice = check_partition_by(partition_by, stream=state.name)
         custom: Callable[[Event], str] | None = partition_by if callable(partition_by) else None
         wrote = None if self._compactor is None else self._compactor.wrote
@@ -167,13 +168,20 @@ class Stream:
                 after 512 commits), in the background; in a stream by day also each day that is over. Not needed where
                 the stream was opened with it.
         """
+        stream = Stream(self._state, self._partition_by, auto_compact=True) if auto_compact else self
+        compactor = _compactor_of(self._state) if auto_compact else None
+
+        def append(events: list[Event]) -> list[Commit]:
+            done = stream.append(events, on_duplicate=on_duplicate)
+            return done if isinstance(done, list) else [done]
+
         return BufferedWriter(
-            self,
+            append,
+            where=self._state.where,
             max_events=max_events,
             max_bytes=max_bytes,
             linger=linger,
-            on_duplicate=on_duplicate,
-            compactor=AutoCompactor(self._state) if auto_compact and not self._compactor else None,
+            finish=None if compactor is None else compactor.finish,
         )
 
     # -- read ----------------------------------------------------------------------------------------------------------
@@ -458,3 +466,7 @@ class Stream:
             ReadOnlyError: The store was opened for reading.
         """
         return truncation.truncate(self._state, before=before, partition=partition, dry_run=dry_run)
+
+
+def _compactor_of(state: StreamState) -> AutoCompactor | None:
+    return None if state.root.read_only else state.shared(AutoCompactor)

@@ -1030,7 +1030,7 @@ def _the_writer_goes_on(patch: Patch) -> None:
                 if not batch:
                     return
             try:
-                self._stream.append(batch)
+                self._append(batch)
             except errors.BucketlogError:
                 failed = batch  # later ones first, then this one again
                 continue

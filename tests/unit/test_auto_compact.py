@@ -5,6 +5,7 @@ from datetime import timedelta
 import pytest
 
 from bucketlog.errors import BackendUnavailableError, DuplicateEventError, StorageFullError
+from bucketlog.format.lines import check_events, encode_lines
 from bucketlog.maintenance import auto_compaction, compaction
 from bucketlog.testing import Fail, FakeClock, on
 
@@ -85,6 +86,25 @@ def test_auto_compact_that_breaks_down_is_told_when_the_writer_is_closed_and_the
         write_on_and_on(storage.open())
 
     assert ids(storage.open().stream("orders").read()) == [f"e{number}" for number in range(12)]
+
+
+def test_streams_and_writers_of_a_name_that_compact_themselves_share_one_compactor(storage, monkeypatch):
+    line = encode_lines(check_events([event(0)], where=""), indexes=[0], where="")
+    monkeypatch.setattr(auto_compaction, "_AUTO_BYTES", 5 * len(line) // 2)
+    began = []
+    real = compaction.compact_partition
+    monkeypatch.setattr(compaction, "compact_partition", lambda *of: (began.append(of), real(*of)))
+    store = storage.open()
+    orders = store.stream("orders", auto_compact=True)
+
+    orders.append(event(0))
+    orders.append(event(1))
+    with store.stream("orders").writer(auto_compact=True) as writer:
+        writer.append(event(2))
+
+    assert len(began) == 1  # after three events, two of one and one of the other
+    store.close()
+    assert len(began) == 1
 
 
 # -- streams that compact themselves -----------------------------------------------------------------------------------
@@ -188,13 +208,13 @@ def test_ids_of_compacted_days_take_no_memory_beside_their_index(storage):
     orders = by_day(storage.open())
     for day in range(3):
         orders.append([event(10 * day + number, days=day) for number in range(5)])
-    assert len(orders._state._days) == 15
+    assert len(orders._state.days.known) == 15
 
     orders.compact()
 
-    assert orders._state._days == {}
+    assert orders._state.days.known == {}
     orders.append(event(50, days=3))
-    assert orders._state._days == {"e50": "2026-02-08"}
+    assert orders._state.days.known == {"e50": "2026-02-08"}
 
 
 # -- the first append of a process that comes to many days -------------------------------------------------------------
@@ -322,7 +342,7 @@ def test_ids_of_a_large_day_take_no_memory_once_it_is_compacted(storage, monkeyp
 
     orders.compact()
 
-    assert orders._state._days == {}
+    assert orders._state.days.known == {}
     with pytest.raises(DuplicateEventError):
         orders.append(event(2, days=1))
 

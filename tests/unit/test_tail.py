@@ -266,7 +266,7 @@ def test_breaking_off_lets_go_of_what_the_tail_holds(storage):
     gc.disable()
     try:
         for _ in stream.tail():
-            [follower] = list(stream._state.followers)
+            [follower] = list(stream._state.attached)
             gone = weakref.ref(follower)
             del follower
             break

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import threading
 import weakref
+from contextlib import ExitStack
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeVar, cast
 
 from bucketlog.backend import ABSENT
 from bucketlog.errors import CorruptCheckpointError, NotFoundError, StreamSettingsError
@@ -16,13 +17,32 @@ from bucketlog.log.days import Days
 from bucketlog.log.partition_reader import PartitionReader
 from bucketlog.log.partition_writer import PartitionWriter
 from bucketlog.log.settings import StreamSettings, parse_settings
-from bucketlog.maintenance.auto_compaction import AutoCompactor
 from bucketlog.storage.conditional_put import put_and_settle
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from bucketlog.backend import Content
-    from bucketlog.reading.tail import Follower
     from bucketlog.storage.root import Root
+
+
+class Attached(Protocol):
+    """Something that works on a stream until the store handle is closed: a tail, or the automatic compaction."""
+
+    def close(self) -> None:
+        """Stop working; return when it has."""
+        ...
+
+    def look_anew(self) -> None:
+        """Stop trusting what was listed before; from any thread."""
+        ...
+
+    def forget(self) -> None:
+        """Start afresh in a forked child, which has none of the parent's threads."""
+        ...
+
+
+A = TypeVar("A", bound=Attached)
 
 
 class StreamState:
@@ -36,9 +56,9 @@ class StreamState:
         self._settings: StreamSettings | None = None
         self._writers: dict[str, PartitionWriter] = {}
         self.days = Days(root, self.folder, self._lock, self._writers, self.writer)
-        self.followers: weakref.WeakSet[Follower] = weakref.WeakSet()  # what tails there are
+        self.attached: weakref.WeakSet[Attached] = weakref.WeakSet()
+        self._shared: dict[Callable[[StreamState], Attached], Attached] = {}
         self.single: PartitionWriter | None = None  # of an unpartitioned stream, once it was written to
-        self._compactor: AutoCompactor | None = None  # once a stream was opened with `auto_compact`
         _states.add(self)
 
     def where_of(self, partition: str) -> str:
@@ -124,12 +144,14 @@ class StreamState:
                 )
         return writer
 
-    def compactor(self) -> AutoCompactor:
-        """Return what compacts the stream while it is written to by this store handle."""
+    def shared(self, make: Callable[[StreamState], A]) -> A:
+        """Return what `make` made of this stream, making it on the first call: one for all `Stream` objects."""
         with self._lock:
-            if self._compactor is None:
-                self._compactor = AutoCompactor(self)
-            return self._compactor
+            found = self._shared.get(make)
+            if found is None:
+                found = self._shared[make] = make(self)
+                self.attached.add(found)
+            return cast("A", found)
 
     def reader(self, partition: str, settings: StreamSettings | None = None) -> PartitionReader:
         """Return a new reader of a partition, at the start of its log; with other settings than the stored ones."""
@@ -156,16 +178,18 @@ class StreamState:
             self.days.look_anew()  # first: a commit that comes between is learnt again, and not forgotten
             for writer in list(self._writers.values()):
                 writer.view.invalidate()
-        for follower in list(self.followers):
-            follower.look_anew()
+        for attached in list(self.attached):
+            attached.look_anew()
 
     def close(self) -> None:
         """End all tails, and finish what is being compacted."""
-        for follower in list(self.followers):
-            follower.close()
-        compactor, self._compactor = self._compactor, None
-        if compactor is not None:
-            compactor.close()
+        shared, self._shared = self._shared, {}
+        with ExitStack() as closing:  # all of them, also when one raises
+            for attached in shared.values():
+                closing.callback(attached.close)
+            for attached in list(self.attached):
+                if attached not in shared.values():
+                    closing.callback(attached.close)
 
     def forget(self) -> None:
         """Begin anew in a forked child: what was inherited may have been in the middle of anything."""
@@ -173,8 +197,8 @@ class StreamState:
         self._writers = {}
         self.days = Days(self.root, self.folder, self._lock, self._writers, self.writer)
         self.single = None
-        if self._compactor is not None:
-            self._compactor.forget()
+        for attached in list(self.attached):
+            attached.forget()
 
 
 def _not_ours(content: Content | None, *, unclear: bool) -> bool:  # noqa: ARG001  (whosever they are, they count)

@@ -28,7 +28,9 @@ T = TypeVar("T")
 
 
 class AutoCompactor:
-    """Compacts what a stream handle has appended, now and then, in a thread of its own; `close` waits for it.
+    """Compacts what a store handle appends to a stream, now and then, in a thread of its own.
+
+    `finish` and `close` wait for it. There is one for all `Stream` objects of a name, or two would compact a partition.
 
     In a stream by day, a day is compacted once it is over, that is, once a later one was written to.
 
@@ -38,6 +40,9 @@ class AutoCompactor:
     def __init__(self, state: StreamState) -> None:
         self._state = state
         self.forget()
+
+    def look_anew(self) -> None:
+        """Do nothing: each compaction lists for itself."""
 
     def forget(self) -> None:
         """Begin anew in a forked child, which has no threads."""
@@ -82,17 +87,25 @@ class AutoCompactor:
     def _tomorrow(self) -> str:
         return (self._state.root.clock.now() + timedelta(days=1)).date().isoformat()
 
-    def close(self) -> None:
-        """Finish what has begun, and the days that are over; what no store can be blamed for is raised here."""
-        wait(self._begun)  # what cannot be compacted is tried once more
+    def finish(self) -> None:
+        """Wait for what has begun and for the days that are over; raise any error that is not the store's."""
+        with self._lock:
+            begun = list(self._begun)
+        wait(begun)  # a day that could not be compacted is tried once more
         with self._lock:
             if self._late:
                 self._begin(self._compact_days, {*self._late})
                 self._late.clear()
-        self._thread.shutdown()
-        begun, self._begun = self._begun, []
-        for one in begun:
-            one.result()
+            begun, self._begun = self._begun, []
+        for task in begun:
+            task.result()
+
+    def close(self) -> None:
+        """Finish, and end the thread."""
+        try:
+            self.finish()
+        finally:
+            self._thread.shutdown()
 
     def _begin(self, task: Callable[[T], None], what: T) -> None:
         self._begun = [one for one in self._begun if not one.done() or one.exception()]

@@ -106,7 +106,7 @@ class Follower:
         self._watch: Watch | None = None
         self._wait_seconds = _FIRST_WAIT_SECONDS
         self._listed_at = float("-inf")
-        state.followers.add(self)
+        state.attached.add(self)
 
     @property
     def cursor(self) -> Cursor:
@@ -126,6 +126,9 @@ class Follower:
         """Believe nothing that was listed before; from any thread."""
         for reader in list(self._readers.values()):
             reader.age = None
+
+    def forget(self) -> None:
+        """Do nothing: a tail has no thread, and a forked child that uses its parent's is not supported."""
 
     def run(self) -> Iterator[Event]:
         """Yield events until closed; that it ends closes it too."""
