@@ -269,7 +269,7 @@ class Stream:
 
         wanted = Filter.of(types=types, subjects=subjects, sources=sources, tags=tags, since=since, until=until)
         cursor = Cursor(after)
-        source = read_pieces(self._state, cursor, partitions, wanted, raw=True)
+        source = read_pieces(self._state, cursor, partitions, wanted)
         return ArrowReader(source, cursor, limit=limit, where=self._state.where)
 
     def splits(

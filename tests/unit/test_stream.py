@@ -21,6 +21,7 @@ from bucketlog.errors import (
     StorageFullError,
     StreamSettingsError,
 )
+from bucketlog.format.lines import StoredEvent, is_touched
 from bucketlog.format.segments import ALL_BEFORE_SYNCED, seal_commit
 from bucketlog.log.days import Days
 from bucketlog.testing import Fail, FakeClock, LoseAnswer, on, with_faults
@@ -639,3 +640,18 @@ def test_reader_names_the_place_of_the_damage(storage):
     assert caught.value.key == key
     assert caught.value.offset == 4
     assert reader.cursor.get("0", 0) <= 4
+
+
+def test_a_reader_whose_data_is_looked_at_gets_it_decoded_and_one_beside_it_does_not(storage):
+    stream = storage.open().stream("orders")
+    for number in range(6):
+        stream.append([event(number * 1000 + place, data={"n": place}) for place in range(1000)])
+    looking, passing = stream.read_batches(), stream.read_batches()
+
+    for batch, other in zip(looking, passing, strict=True):
+        assert all(one.data is not None for one in batch.events)
+        last, untouched = batch.events[-1], other.events[-1]
+
+    assert type(last) is Event  # decoded with all of its piece
+    assert type(untouched) is StoredEvent
+    assert not is_touched(untouched)

@@ -232,14 +232,6 @@ class _Identity(msgspec.Struct, gc=False):
     id: str
 
 
-class _Touches:
-    """How often `data` was decoded event by event. Readers look at it: decoding a whole run at once is faster."""
-
-    count = 0
-
-
-touches = _Touches()
-
 _raw_data = Event.__dict__["data"]  # the slots that the properties and readers below go around
 _set_partition = Event.__dict__["partition"].__set__
 _set_offset = Event.__dict__["offset"].__set__
@@ -249,7 +241,6 @@ _decode_json = msgspec.json.Decoder().decode
 def _decode_data(self: StoredEvent) -> object:
     value = _raw_data.__get__(self)
     if type(value) is msgspec.Raw:
-        touches.count += 1
         value = _decode_json(value)
         _raw_data.__set__(self, value)
     return value
@@ -257,6 +248,12 @@ def _decode_data(self: StoredEvent) -> object:
 
 StoredEvent.raw_data = _raw_data
 StoredEvent.data = property(_decode_data)  # type: ignore[assignment]  # over the slot, after msgspec read it
+
+
+def is_touched(event: Event) -> bool:
+    """Return True if the `data` of an event has been decoded."""
+    return type(_raw_data.__get__(event)) is not msgspec.Raw
+
 
 _lazy = msgspec.json.Decoder(StoredEvent)
 _eager = msgspec.json.Decoder(Event)

@@ -139,7 +139,7 @@ class Split:
 
         wanted = Filter.of(types=types, subjects=subjects, sources=sources, tags=tags, since=since, until=until)
         where = f"{self.url}, stream {self.stream!r}"
-        return ArrowReader(self._pieces(wanted, raw=True), self._begin, limit=limit, where=where)
+        return ArrowReader(self._pieces(wanted), self._begin, limit=limit, where=where)
 
     def __getstate__(self) -> dict[str, object]:
         """Return what is pickled.
@@ -176,7 +176,7 @@ class Split:
     def _begin(self) -> Cursor:
         return Cursor({one.partition: one.first for one in self.ranges})
 
-    def _pieces(self, wanted: Filter, *, raw: bool = False) -> Iterator[Piece]:
+    def _pieces(self, wanted: Filter) -> Iterator[Piece]:
         with self._opened() as root:
             yield from read_pieces(
                 StreamState(root, self.stream),
@@ -184,7 +184,6 @@ class Split:
                 [one.partition for one in self.ranges],
                 wanted,
                 stops=self.cursor,
-                raw=raw,
             )
 
     @contextmanager
