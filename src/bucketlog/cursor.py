@@ -12,6 +12,8 @@ from bucketlog.errors import InvalidValueError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from bucketlog.event import Event
+
 
 class Cursor(Mapping[str, int]):
     """An immutable mapping {partition: next offset}, in the order of the partitions' names.
@@ -105,6 +107,38 @@ class Cursor(Mapping[str, int]):
 
     def __reduce__(self) -> tuple[type[Cursor], tuple[dict[str, int]]]:
         return Cursor, (dict(self._offsets),)
+
+
+class Progress:
+    """Where an iterator stands that yields events one by one: a cursor that is cheap to move.
+
+    Attributes:
+        offsets: The next offset of each partition, without `last`.
+        last: The event yielded last, unless all that was read with it has been yielded too.
+    """
+
+    __slots__ = ("last", "offsets")
+
+    def __init__(self, cursor: Mapping[str, int]) -> None:
+        self.offsets = dict(cursor)
+        self.last: Event | None = None
+
+    @property
+    def cursor(self) -> Cursor:
+        """Where to resume: just after the last event yielded, and past what was moved to."""
+        event = self.last
+        if event is None or event.partition is None or event.offset is None:
+            return Cursor(self.offsets)
+        return Cursor({**self.offsets, event.partition: event.offset + 1})
+
+    def move_past(self, event: Event) -> None:
+        """Count an event as yielded."""
+        if event.partition is not None and event.offset is not None:
+            self.offsets[event.partition] = event.offset + 1
+
+    def move_to(self, cursor: Mapping[str, int]) -> None:
+        """Stand at a cursor."""
+        self.offsets, self.last = dict(cursor), None
 
 
 def _check(partition: object, offset: object) -> None:

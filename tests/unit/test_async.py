@@ -1,16 +1,18 @@
-"""The async surface: the same store; nothing is lost by a cancellation, and no thread is left behind."""
+"""The async surface: the same store. A cancellation loses nothing, and no thread outlives its store."""
 
 import asyncio
 import gc
 import inspect
 import io
+import pydoc
 import threading
 import time
 
 import pytest
 
 import bucketlog
-from bucketlog import Event, aio
+from bucketlog import Event, aio, bridge
+from bucketlog.buffered_writer import BufferedWriter
 from bucketlog.errors import (
     BackendUnavailableError,
     CorruptSegmentError,
@@ -44,14 +46,14 @@ def storage(request, tmp_path):
 
 @pytest.fixture(autouse=True)
 def no_threads_left():
-    """Whatever a test does: when its stores are closed, the threads are those that were there before."""
+    """When a test has closed its stores, the threads that run are those that ran before it."""
     before = set(threading.enumerate())
     yield
     assert [thread.name for thread in set(threading.enumerate()) - before] == []
 
 
 def run(main):
-    """Run a coroutine; one that hangs fails the test, and so does what asyncio would only log."""
+    """Run a coroutine. A hang fails the test, and so does anything that asyncio would only log."""
     complaints = []
 
     async def guarded():
@@ -74,7 +76,7 @@ def open_async(storage, plan=None, **options):
 
 
 async def collected(events):
-    return [one.id async for one in events]
+    return [found.id async for found in events]
 
 
 async def take(events, count):
@@ -187,25 +189,97 @@ def test_documents_are_the_same_on_both_surfaces(storage):
     assert sync.objects.list() == []
 
 
-@pytest.mark.parametrize(
-    ("sync", "other", "different"),
-    [
-        (Stream, aio.AsyncStream, set()),
-        (Store, aio.AsyncStore, {"close", "backend"}),
-        (Checkpoints, aio.AsyncCheckpoints, set()),
-        (Snapshots, aio.AsyncSnapshots, set()),
-        (Blobs, aio.AsyncBlobs, set()),
-        (Objects, aio.AsyncObjects, set()),
-        (bucketlog.Subscription, aio.AsyncSubscription, {"poll", "wait"}),
-        (bucketlog.Tail, aio.AsyncTail, {"poll", "wait"}),
-        (bucketlog.Reader, aio.AsyncReader, {"close"}),
-    ],
-)
-def test_async_surface_has_all_of_the_sync_one(sync, other, different):
-    def names(kind):
-        return {name for name, _ in inspect.getmembers(kind) if not name.startswith("_")}
+TWINS = [  # sync, async, and which names only the sync one has
+    (Stream, aio.AsyncStream, set()),
+    (Store, aio.AsyncStore, {"close", "backend"}),
+    (Checkpoints, aio.AsyncCheckpoints, set()),
+    (Snapshots, aio.AsyncSnapshots, set()),
+    (Blobs, aio.AsyncBlobs, set()),
+    (Objects, aio.AsyncObjects, set()),
+    (BufferedWriter, aio.AsyncWriter, {"close"}),
+    (bucketlog.Subscription, aio.AsyncSubscription, {"poll", "wait"}),
+    (bucketlog.Tail, aio.AsyncTail, {"poll", "wait"}),
+    (bucketlog.Reader, aio.AsyncReader, {"close"}),
+]
+METHODS = [
+    pytest.param(getattr(sync, name), getattr(other, name), id=f"{other.__name__}.{name}")
+    for sync, other, _ in TWINS
+    for name, member in inspect.getmembers(sync, inspect.isfunction)
+    if not name.startswith("_") and hasattr(other, name)
+]
+ASYNC_CLASSES = [other for _, other, _ in TWINS] + [aio.AsyncBlobFile, aio.Opening]
+STREAMS = {"str | Stream": "str | AsyncStream"}  # `subscribe` takes a stream of its own surface
 
-    assert names(sync) - names(other) == different
+
+def public_names(kind):
+    return {name for name, _ in inspect.getmembers(kind) if not name.startswith("_")}
+
+
+@pytest.mark.parametrize(("sync", "other", "only_sync"), TWINS)
+def test_async_surface_has_all_of_the_sync_one(sync, other, only_sync):
+    assert public_names(sync) - public_names(other) == only_sync
+
+
+@pytest.mark.parametrize(("sync", "other"), [*METHODS, pytest.param(bucketlog.open, bucketlog.aopen, id="aopen")])
+def test_async_method_has_the_parameters_of_its_sync_one(sync, other):
+    expected, found = inspect.signature(sync).parameters.values(), inspect.signature(other).parameters.values()
+
+    assert list(found) == [one.replace(annotation=STREAMS.get(one.annotation, one.annotation)) for one in expected]
+
+
+@pytest.mark.parametrize(("sync", "other"), METHODS)
+def test_async_method_returns_the_async_form_of_what_its_sync_one_returns(sync, other):
+    forms = {
+        "ArrowReader": "AsyncReader[pa.RecordBatch]",
+        "Reader[Event]": "AsyncReader[Event]",
+        "Reader[Batch]": "AsyncReader[Batch]",
+        "Tail": "AsyncTail",
+        "BufferedWriter": "AsyncWriter",
+        "Stream": "AsyncStream",
+        "Subscription": "AsyncSubscription",
+        "Iterator[Blob]": "list[Blob]",
+        "BinaryIO": "AsyncBlobFile",
+    }
+    returned = inspect.signature(sync).return_annotation
+
+    assert inspect.signature(other).return_annotation == forms.get(returned, returned)
+    assert inspect.iscoroutinefunction(other) == (
+        returned not in {"ArrowReader", "Reader[Event]", "Reader[Batch]", "Tail", "BufferedWriter", "Stream"}
+        and sync.__name__ not in {"url", "close"}
+    )
+
+
+@pytest.mark.parametrize("kind", ASYNC_CLASSES)
+def test_no_annotation_of_the_async_surface_is_any(kind):
+    for name in ["__init__", "__aenter__", "__anext__", "__await__", *public_names(kind)]:
+        member = inspect.getattr_static(kind, name, None)
+        function = member.fget if isinstance(member, property) else member
+        if inspect.isfunction(function):
+            signature = inspect.signature(function)
+            annotations = [signature.return_annotation, *(one.annotation for one in signature.parameters.values())]
+            assert [one for one in annotations if "Any" in str(one)] == []
+
+
+@pytest.mark.parametrize("kind", ASYNC_CLASSES)
+def test_async_method_says_where_it_belongs_and_what_it_does(kind):
+    for name in public_names(kind):
+        member = inspect.getattr_static(kind, name)
+        assert inspect.getdoc(member)
+        if inspect.isfunction(member):
+            assert member.__name__ == name
+            assert member.__module__ == "bucketlog.aio"
+            assert member.__qualname__.rpartition(".")[0] in [base.__qualname__ for base in kind.__mro__]
+
+
+def test_help_of_an_async_method_says_that_it_is_awaited():
+    found = pydoc.plain(pydoc.render_doc(aio.AsyncStream.append))
+
+    assert "async append(self, events: 'Event | Iterable[Event]', *, partition: 'str | None' = None" in found
+    assert "Append one event or a batch" in found
+    assert "Await it." in found
+    assert "OffsetConflictError: " in found
+    assert "Returns a list." in inspect.getdoc(aio.AsyncBlobs.list)
+    assert "store = await bucketlog.aopen(url)" in inspect.getdoc(bucketlog.aopen)
 
 
 def test_aopen_can_be_awaited(storage):
@@ -295,16 +369,16 @@ def test_errors_arrive(storage):
     run(main())
 
 
-def test_store_that_is_not_there_is_told(tmp_path):
+def test_missing_store_is_reported(tmp_path):
     async def main():
         async with bucketlog.aopen(tmp_path / "nothing", create=False):
-            pytest.fail("there is nothing to open")
+            pytest.fail("opened a store that does not exist")
 
     with pytest.raises(StoreNotFoundError):
         run(main())
 
 
-def test_error_comes_behind_the_events_that_were_read_before_it(storage):
+def test_error_comes_after_the_events_that_were_read_before_it(storage):
     sync = storage.open().stream("orders")
     sync.append([event(0), event(1)], partition="a")
     sync.append([event(2), event(3)], partition="b")
@@ -312,7 +386,7 @@ def test_error_comes_behind_the_events_that_were_read_before_it(storage):
 
     async def main():
         async with open_async(storage) as store:
-            store._store.backend.plan = plan
+            store._sync.backend.plan = plan
             reader, found = store.stream("orders").read(), []
 
             async def read():
@@ -326,7 +400,7 @@ def test_error_comes_behind_the_events_that_were_read_before_it(storage):
     assert run(main()) == ["e0", "e1", "e2", "e3"]
 
 
-def test_damage_is_told_by_a_tail_every_time(storage):
+def test_tail_reports_damage_every_time(storage):
     sync = storage.open().stream("orders")
     sync.append(event(0))
     [(key, data)] = storage.contents("streams/orders/0/").items()
@@ -344,12 +418,12 @@ def test_damage_is_told_by_a_tail_every_time(storage):
     run(main())
 
 
-def test_failed_commit_of_a_writer_hands_back_its_events(storage):
+def test_failed_commit_of_a_writer_returns_its_events(storage):
     async def main():
         async with open_async(storage) as store:
             orders = store.stream("orders")
             await orders.append(event(0))
-            store._store.backend.plan = on(storage.writes, Fail(StorageFullError("full")), key=".jsonl")
+            store._sync.backend.plan = on(storage.writes, Fail(StorageFullError("full")), key=".jsonl")
             with pytest.raises(UnwrittenEventsError) as caught:
                 async with orders.writer(linger=LONG) as writer:
                     await writer.append(event(1))
@@ -361,7 +435,7 @@ def test_failed_commit_of_a_writer_hands_back_its_events(storage):
 # -- cancellation ------------------------------------------------------------------------------------------------------
 
 
-def test_breaking_off_a_tail_ends_it_at_once(storage):
+def test_leaving_the_loop_over_a_tail_ends_it_at_once(storage):
     storage.open().stream("orders").append([event(0), event(1)])
 
     async def main():
@@ -392,7 +466,7 @@ def test_closing_the_store_ends_a_tail_that_waits(storage):
     assert run(main()) < 5
 
 
-def test_closed_tail_hands_out_nothing_more_and_keeps_its_cursor(storage):
+def test_closed_tail_yields_nothing_more_and_keeps_its_cursor(storage):
     storage.open().stream("orders").append([event(0), event(1), event(2)])
 
     async def main():
@@ -425,7 +499,7 @@ def test_cancelled_tail_ends_when_its_block_does(storage):
 
 
 def test_timeouts_lose_no_event_of_a_tail(storage):
-    """`wait_for` cancels the `anext` that waits: what it would have returned comes with a later one."""
+    """`wait_for` cancels the waiting `anext`; a later one returns what it would have returned."""
 
     async def main():
         sync = storage.open().stream("orders")
@@ -456,7 +530,7 @@ def test_cancellation_loses_no_event_of_a_reader(storage):
             while True:
                 if len(found) % 100 == 0:
                     cancelled = asyncio.create_task(anext(reader))
-                    await asyncio.sleep(0)  # it has begun, and waits for what a thread fetches
+                    await asyncio.sleep(0)  # it has started, and waits for a thread
                     cancelled.cancel()
                     await asyncio.wait([cancelled])
                     if not cancelled.cancelled() and cancelled.exception() is None:
@@ -497,11 +571,11 @@ def test_cancelled_opening_leaves_nothing_open(tmp_path):
         closed = 0
 
     backend = with_faults(bucketlog.open(tmp_path / "store").backend)
-    reached, go_on = threading.Event(), threading.Event()
+    reached, proceed = threading.Event(), threading.Event()
 
     def plan(_call):
         reached.set()
-        assert go_on.wait(DEADLINE_SECONDS)
+        assert proceed.wait(DEADLINE_SECONDS)
 
     closing = backend.close
 
@@ -518,7 +592,7 @@ def test_cancelled_opening_leaves_nothing_open(tmp_path):
             await asyncio.sleep(0.001)
         opening.cancel()
         await asyncio.sleep(0)
-        go_on.set()
+        proceed.set()
         with pytest.raises(asyncio.CancelledError):
             await opening
 
@@ -526,21 +600,21 @@ def test_cancelled_opening_leaves_nothing_open(tmp_path):
     assert Slow.closed == 1
 
 
-def test_event_loop_goes_on_while_a_call_waits(storage):
+def test_event_loop_runs_while_a_call_waits(storage):
     async def main():
-        reached, go_on = threading.Event(), threading.Event()
+        reached, proceed = threading.Event(), threading.Event()
 
         def plan(call):
             if call.method == storage.writes and call.key.endswith(".jsonl"):
                 reached.set()
-                assert go_on.wait(DEADLINE_SECONDS)
+                assert proceed.wait(DEADLINE_SECONDS)
 
         async with open_async(storage, plan) as store:
             appending = asyncio.create_task(store.stream("orders").append(event(0)))
             while not reached.is_set():
                 await asyncio.sleep(0.001)
             assert not appending.done()
-            go_on.set()
+            proceed.set()
             return (await appending).offsets
 
     assert run(main()) == (0,)
@@ -574,7 +648,7 @@ def test_cursor_of_an_async_reader_is_right_at_every_event(storage):
     run(main())
 
 
-def test_cursor_of_a_filtered_async_tail_moves_over_what_it_passed(storage):
+def test_cursor_of_a_filtered_async_tail_moves_past_skipped_events(storage):
     sync = storage.open().stream("orders")
     sync.append([event(0, type="wanted"), event(1), event(2)])
 
@@ -591,8 +665,8 @@ def test_cursor_of_a_filtered_async_tail_moves_over_what_it_passed(storage):
     run(main())
 
 
-def test_tails_that_wait_do_not_stop_the_store(storage, monkeypatch):
-    monkeypatch.setattr(aio, "_CALLS_MAX", 2)
+def test_waiting_tails_do_not_block_the_store(storage, monkeypatch):
+    monkeypatch.setattr(bridge, "_CALLS_MAX", 2)
 
     async def main():
         async with open_async(storage) as store:

@@ -71,7 +71,7 @@ class Checkpoints:
     def __init__(self, root: Root) -> None:
         self._root = root
 
-    def load(self, name: str, *, default: Any = _NOTHING) -> Checkpoint | None:  # noqa: ANN401  (any JSON value)
+    def load(self, name: str, *, default: object = _NOTHING) -> Checkpoint | None:
         """Return a checkpoint, or None when there is none.
 
         Args:
