@@ -1,37 +1,36 @@
-"""Subscriptions: named durable consumers. A tail whose cursor is a fenced checkpoint."""
+"""Subscriptions: named durable consumers. A tail whose cursor is kept in a fenced checkpoint."""
 
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Self
 
 from bucketlog.backend import ABSENT
 from bucketlog.cursor import Cursor
 from bucketlog.errors import CheckpointConflictError, CorruptCheckpointError, InvalidNameError, SubscriptionLostError
 from bucketlog.format.names import encode_name
+from bucketlog.storage.retries import Retries
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from types import TracebackType
 
     from bucketlog.event import Event
-    from bucketlog.state.checkpoints import Checkpoints
+    from bucketlog.state.checkpoints import Checkpoint, Checkpoints
     from bucketlog.storage.root import Root
     from bucketlog.stream import Stream
 
-_ATTEMPTS = 20
-
 
 class Subscription:
-    """Iterates a stream's events from where this consumer last acknowledged; every event at least once.
+    """Iterates a stream's events from where this consumer last acknowledged; delivers every event at least once.
 
-    `ack()` acknowledges all that the iterator has yielded. Whoever subscribes under the same name later takes over: the
-    one before learns of it at its next `ack()`.
+    `ack()` acknowledges all events that the iterator has yielded. A later subscriber of the same name takes over; the
+    earlier one finds out at its next `ack()`.
 
     Attributes:
-        name: The consumer's.
-        cursor: What was acknowledged.
-        tail: What it iterates; `tail.cursor` is what `ack()` would acknowledge.
+        name: The consumer's name.
+        cursor: Where the acknowledged events end.
+        tail: The tail that it iterates; `tail.cursor` is what `ack()` would acknowledge.
     """
 
     def __init__(
@@ -45,42 +44,14 @@ class Subscription:
         self._checkpoints = checkpoints
         self._checkpoint = _checkpoint_name(stream.name, name)
         self._fence = root.clock.write_id()
-        self.cursor, self._version = self._take(stream, start)
+        self.cursor, self._version = self._take_over(root, stream, start)
         self.tail = stream.tail(self.cursor)
-
-    def _take(self, stream: Stream, start: str) -> tuple[Cursor, str]:
-        """Put our fence where the last holder's was."""
-        for _ in range(_ATTEMPTS):
-            held = self._checkpoints.load(self._checkpoint)
-            if held is None:
-                cursor = stream.cursor() if start == "latest" else Cursor()
-            else:
-                try:
-                    cursor = Cursor(held.value["cursor"])
-                except (TypeError, KeyError, ValueError) as err:
-                    msg = f"open {self._where}: its checkpoint {self._checkpoint!r} holds no cursor"
-                    raise CorruptCheckpointError(msg, key=self._checkpoint) from err
-            try:
-                saved = self._checkpoints.save(
-                    self._checkpoint, self._value(cursor), expected_version=ABSENT if held is None else held.version
-                )
-            except CheckpointConflictError:
-                continue  # the holder acknowledged, or somebody else subscribes: take what they left
-            return cursor, saved.version
-        msg = f"open {self._where}: others kept taking it over; is it started in a loop somewhere?"
-        raise SubscriptionLostError(msg, name=self.name)
-
-    def _value(self, cursor: Cursor) -> dict[str, object]:
-        return {"cursor": dict(cursor), "fence": self._fence}
-
-    def _is_ours(self, value: object) -> bool:
-        return isinstance(value, dict) and value.get("fence") == self._fence
 
     def ack(self, cursor: Mapping[str, int] | None = None) -> Cursor:
         """Acknowledge all events that the iterator has yielded, or those before a cursor; return the cursor.
 
         Raises:
-            SubscriptionLostError: Another consumer took over. What was not acknowledged is delivered to it.
+            SubscriptionLostError: Another consumer took over. It gets the events that were not acknowledged.
         """
         cursor = self.tail.cursor if cursor is None else Cursor(cursor)
         value = self._value(cursor)
@@ -88,11 +59,11 @@ class Subscription:
             try:
                 saved = self._checkpoints.save(self._checkpoint, value, expected_version=self._version)
             except CheckpointConflictError:
-                # Perhaps by ourselves: an acknowledgement whose outcome was unclear may have been applied.
-                held = self._checkpoints.load(self._checkpoint)
-                if held is None or not self._is_ours(held.value):
+                # An earlier acknowledgement of ours, whose outcome stayed unknown, may have been applied since.
+                stored = self._checkpoints.load(self._checkpoint)
+                if stored is None or not self._is_ours(stored.value):
                     raise
-                saved = self._checkpoints.save(self._checkpoint, value, expected_version=held.version)
+                saved = self._checkpoints.save(self._checkpoint, value, expected_version=stored.version)
         except CheckpointConflictError as err:
             msg = f"acknowledge {self._where}: another consumer of this name took over; stop this one"
             raise SubscriptionLostError(msg, name=self.name) from err
@@ -101,11 +72,11 @@ class Subscription:
         return cursor
 
     def poll(self) -> list[Event]:
-        """Return what has come, without waiting; `ack()` then acknowledges all of it."""
+        """Return the events that have come, without waiting; `ack()` then acknowledges all of them."""
         return self.tail.poll()
 
     def wait(self) -> bool:
-        """Wait until there may be more, or for a while; False when the subscription was closed."""
+        """Wait until there may be more events, or for a while; return False if the subscription was closed."""
         return self.tail.wait()
 
     def __iter__(self) -> Iterator[Event]:
@@ -114,7 +85,7 @@ class Subscription:
     def __next__(self) -> Event:
         return next(self.tail)
 
-    def __enter__(self) -> Subscription:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -123,20 +94,53 @@ class Subscription:
         self.close()
 
     def close(self) -> None:
-        """End the iteration, from any thread; nothing is acknowledged by it."""
+        """End the iteration, from any thread. This acknowledges nothing."""
         self.tail.close()
+
+    # -- the checkpoint ------------------------------------------------------------------------------------------------
+
+    def _take_over(self, root: Root, stream: Stream, start: str) -> tuple[Cursor, str]:
+        """Replace the previous consumer's fencing token with ours; return its cursor, and the new version."""
+        for _ in Retries(root.clock):
+            stored = self._checkpoints.load(self._checkpoint)
+            if stored is not None:
+                cursor = self._cursor_in(stored)
+            else:
+                cursor = stream.cursor() if start == "latest" else Cursor()
+            try:
+                saved = self._checkpoints.save(
+                    self._checkpoint, self._value(cursor), expected_version=ABSENT if stored is None else stored.version
+                )
+            except CheckpointConflictError:
+                continue  # the holder acknowledged, or another consumer took over: start from what it left
+            return cursor, saved.version
+        msg = f"open {self._where}: others kept taking it over; is it started in a loop somewhere?"
+        raise SubscriptionLostError(msg, name=self.name)
+
+    def _cursor_in(self, stored: Checkpoint) -> Cursor:
+        try:
+            return Cursor(stored.value["cursor"])
+        except (TypeError, KeyError, ValueError) as err:
+            msg = f"open {self._where}: its checkpoint {self._checkpoint!r} holds no cursor"
+            raise CorruptCheckpointError(msg, key=self._checkpoint) from err
+
+    def _value(self, cursor: Cursor) -> dict[str, object]:
+        return {"cursor": dict(cursor), "fence": self._fence}
+
+    def _is_ours(self, value: object) -> bool:
+        return isinstance(value, dict) and value.get("fence") == self._fence
 
 
 def _checkpoint_name(stream: str, name: str) -> str:
-    """Return the name of a consumer's checkpoint: no two pairs of stream and consumer share one.
+    """Return the name of a consumer's checkpoint. No two pairs of stream and consumer share one.
 
     Raises:
-        InvalidNameError: The consumer's name cannot be one.
+        InvalidNameError: The consumer's name is not a valid name.
     """
     encode_name(name, what="subscription")
     pair = f"subscription {len(stream)} {stream} {name}"
     try:
         encode_name(pair, suffix=".json")
-    except InvalidNameError:  # each name may be as long as both together
+    except InvalidNameError:  # each of the two names may take all the bytes that a name has
         return f"subscription {hashlib.sha256(pair.encode()).hexdigest()}"
     return pair
