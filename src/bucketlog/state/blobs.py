@@ -17,7 +17,6 @@ from blake3 import blake3
 
 from bucketlog.backend import ABSENT, PUT_BYTES_MAX, UploadBackend
 from bucketlog.errors import (
-    BucketlogError,
     CapabilityError,
     ConflictError,
     CorruptBlobError,
@@ -27,11 +26,12 @@ from bucketlog.errors import (
     OutcomeUnknownError,
     UnprovenStorageError,
 )
-from bucketlog.storage.retries import Retries
+from bucketlog.storage.conditional_put import put_and_settle
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from bucketlog.backend import Content
     from bucketlog.storage.root import Root
 
 FOLDER = "blobs/"
@@ -205,19 +205,19 @@ class Blobs:
 
     def _put_absent(self, blob: Blob, data: bytes) -> None:
         key = _key(blob.digest)
-        failure: BucketlogError | None = None
-        for _ in Retries(self._root.clock):
-            try:
-                self._root.backend.put(key, data, if_version=ABSENT)
-            except UnprovenStorageError:
-                raise
-            except (ConflictError, OutcomeUnknownError) as err:
-                failure = err
-            else:
-                return
-            if self._is_stored(blob):
-                return
-        raise self._unknown(blob) from failure
+
+        def resolve(content: Content | None, /, *, unclear: bool) -> bool:  # noqa: ARG001  (both wrote the same bytes)
+            if content is not None and content.data != data:
+                raise _corrupt(self._root.url, key, f"its {len(content.data)} bytes differ")
+            return content is not None
+
+        doing = f"put blob {blob.digest} in {self._root.url}"
+        try:
+            put_and_settle(self._root, key, data, if_version=ABSENT, judge=resolve, doing=doing)
+        except UnprovenStorageError:
+            raise
+        except OutcomeUnknownError as err:
+            raise self._unknown(blob) from err
 
     def _upload(self, blob: Blob, source: BinaryIO) -> None:
         backend = self._root.backend
