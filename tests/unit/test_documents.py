@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 import pytest
 
 from bucketlog.errors import CorruptCheckpointError
-from bucketlog.format.documents import check_json, decode_document, encode_document
+from bucketlog.format.documents import decode_document, encode_document
+from bucketlog.format.json_values import DOCUMENT_LIMITS, check_json
 
 
 class Colour(enum.StrEnum):
@@ -84,7 +85,7 @@ def test_a_value_that_json_would_change_is_refused_with_its_place(value, says):
 )
 def test_a_type_that_json_has_not_is_refused_with_its_place(value, says):
     with pytest.raises(TypeError) as caught:
-        check_json(value)
+        check_json(value, DOCUMENT_LIMITS)
 
     assert str(caught.value).startswith(says)
 
@@ -96,7 +97,7 @@ def test_what_nests_too_deep_or_holds_itself_is_refused():
     endless: list[object] = []
     endless.append(endless)
 
-    check_json(deep)
+    check_json(deep, DOCUMENT_LIMITS)
     for value in ([deep], endless):
         with pytest.raises(ValueError, match="nests over 200 deep"):
             encode_document(value)

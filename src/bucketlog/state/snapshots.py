@@ -20,7 +20,8 @@ from bucketlog.errors import (
     NotFoundError,
     UnsupportedFormatError,
 )
-from bucketlog.format.documents import check_json, decode_document, place
+from bucketlog.format.documents import decode_document, place
+from bucketlog.format.json_values import DOCUMENT_LIMITS, check_json
 from bucketlog.format.names import decode_name, encode_name
 from bucketlog.storage.conditional_put import put_and_settle
 from bucketlog.storage.retries import Retries
@@ -291,7 +292,7 @@ def _shown(at: datetime | str) -> str:
 
 def _encode(name: str, at: datetime | str, cursor: Cursor | None, state: object, doing: str) -> bytes:
     try:
-        check_json(state)
+        check_json(state, DOCUMENT_LIMITS)
     except (TypeError, ValueError) as err:
         msg = f"{doing}: {err}; nothing was saved, give a state that JSON can hold"
         raise InvalidValueError(msg) from err
