@@ -104,7 +104,7 @@ def test_what_nests_too_deep_or_holds_itself_is_refused():
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"NaN", b"\xff", b'{"a":1} x', b"[" * 5000])
-def test_garbage_is_told_by_the_object_it_is_in(data):
+def test_error_for_garbage_names_the_object(data):
     with pytest.raises(CorruptCheckpointError, match=r"read memory://documents/checkpoints/x\.json") as caught:
         decode_document(data, key="checkpoints/x.json", url="memory://documents")
 
