@@ -75,7 +75,7 @@ def test_changing_the_value_afterwards_does_not_show(checkpoints):
         (b"x", "of type bytes"),
     ],
 )
-def test_what_json_cannot_hold_is_refused_and_nothing_is_written(place, checkpoints, value, told):
+def test_a_value_that_json_cannot_represent_is_refused_and_nothing_is_written(place, checkpoints, value, told):
     with pytest.raises(InvalidValueError, match=rf"save checkpoint 'c' in .*{told}"):
         checkpoints.save("c", value)
 
@@ -235,7 +235,7 @@ def test_every_one_of_racing_saves_without_a_version_is_applied(place):
 # -- deleting ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_deleted_checkpoint_is_hidden_and_absent_may_make_it_anew(place, checkpoints):
+def test_a_deleted_checkpoint_is_hidden_and_can_be_created_again_with_absent(place, checkpoints):
     checkpoints.save("c", 1)
 
     assert checkpoints.delete("c") is True
@@ -352,7 +352,7 @@ def test_a_save_followed_by_more_versions_than_are_kept_has_an_unknown_outcome(p
     assert caught.value.key == KEY
 
 
-def test_a_loser_told_nothing_clear_sees_that_another_followed_its_version(place):
+def test_a_loser_without_a_clear_answer_sees_that_another_followed_its_version(place):
     """Some servers answer the loser of a race with 500: what came after the expected version is known, and not ours."""
     first = Checkpoints(place.open()).save("c", 1)
     others = Checkpoints(place.open())
@@ -363,7 +363,7 @@ def test_a_loser_told_nothing_clear_sees_that_another_followed_its_version(place
         Checkpoints(root).save("c", 2, expected_version=first.version)
 
 
-def test_a_loser_of_the_first_save_told_nothing_clear_sees_that_another_was_first(place):
+def test_a_loser_of_the_first_save_without_a_clear_answer_sees_that_another_was_first(place):
     others = Checkpoints(place.open())
     root = place.open(lambda call: Fail(OutcomeUnknownError("500")) if call.method == "put" else None)
     root.backend.inner.get = _once_before(root, lambda: others.save("c", "other"))
@@ -410,7 +410,7 @@ def test_a_storage_that_is_never_reached_is_unavailable_and_nothing_can_land(pla
         Checkpoints(root).save("c", 1)
 
 
-def test_a_refusal_before_anything_was_sent_is_told_at_once(place):
+def test_a_refusal_before_anything_was_sent_is_raised_at_once(place):
     root = place.open(on("put", Fail(AccessDeniedError("no"))))
 
     with pytest.raises(AccessDeniedError):
@@ -476,7 +476,7 @@ def test_late_unconditional_checkpoint(place):
         assert others.load("c") == newer
 
 
-def test_a_save_over_a_deleted_one_that_lands_twice_does_not_bring_it_back(place):
+def test_a_save_over_a_deleted_one_that_is_applied_twice_does_not_bring_it_back(place):
     """Where versions are digests all empty objects have one version, so a put against it could land again later."""
     others = Checkpoints(place.open())
     others.save("c", "old")
@@ -515,7 +515,7 @@ def test_a_delete_that_surely_lost_deletes_the_newer_one(place):
     assert others.load("c") is None
 
 
-def test_a_delete_after_which_another_was_made_anew_is_not_repeated(place):
+def test_a_delete_followed_by_a_new_checkpoint_is_not_repeated(place):
     others = Checkpoints(place.open())
     others.save("c", 1)
     root = place.open(on("put", LoseAnswer()))
@@ -528,13 +528,30 @@ def test_a_delete_after_which_another_was_made_anew_is_not_repeated(place):
 
 
 @pytest.mark.parametrize("act", [lambda one: one.save("c", "mine"), lambda one: one.delete("c")])
-def test_who_is_beaten_at_every_try_is_told_so(place, act):
+def test_a_writer_that_loses_every_attempt_gets_a_conflict(place, act):
     others = Checkpoints(place.open())
     others.save("c", 0)
     root = place.open(lambda call: others.save("c", call.nth) and None if call.method == "put" else None)
 
     with pytest.raises(CheckpointConflictError, match="others replaced it first at every try"):
         act(Checkpoints(root))
+
+
+@pytest.mark.parametrize("fault", [Fail(ConflictError("409")), Fail(OutcomeUnknownError("500")), LoseAnswer()])
+def test_a_mark_of_a_deleted_checkpoint_is_never_sent_twice(place, fault):
+    """One that was sent twice could come back, and a late save against it would then be applied."""
+    others = Checkpoints(place.open())
+    others.save("c", 1)
+    others.delete("c")
+    root = place.open(on("put", fault))
+    sent = _record_puts(root.backend)
+
+    saved = Checkpoints(root).save("c", 2)
+
+    assert others.load("c") == saved
+    marks = [data for data, _ in sent if data.startswith(b'{"deleted"')]
+    assert marks
+    assert len(set(marks)) == len(marks)
 
 
 def test_a_lost_race_for_the_empty_object_is_tried_again(place):
@@ -592,7 +609,7 @@ GARBAGE = [
 
 
 @pytest.mark.parametrize("garbage", GARBAGE)
-def test_garbage_is_an_error_that_names_the_object_and_only_a_default_or_a_plain_save_go_on(place, garbage):
+def test_garbage_is_an_error_that_names_the_object_unless_a_default_or_a_plain_save_replaces_it(place, garbage):
     place.backend.put(KEY, garbage)
     checkpoints = Checkpoints(place.open())
 
@@ -739,7 +756,7 @@ def test_list_leaves_out_what_was_removed_meanwhile(place):
     assert Checkpoints(root).list() == []
 
 
-def test_two_names_that_differ_in_case_are_told_apart_or_refused_on_a_disk_that_ignores_case(place, checkpoints):
+def test_two_names_that_differ_in_case_are_kept_apart_or_refused_on_a_disk_that_ignores_case(place, checkpoints):
     checkpoints.save("c", 1)
     place.backend.put("checkpoints/C.json", place.backend.get(KEY).data)  # what such a disk would show
 

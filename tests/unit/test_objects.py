@@ -62,7 +62,7 @@ def test_no_path_leaves_the_root(place, objects, tmp_path):
         st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0/"), min_size=1, max_size=9), min_size=1
     )
 )
-def test_a_key_tells_the_path_again(parts):
+def test_a_key_decodes_to_its_path(parts):
     path = "/".join(parts)
 
     assert _path(_key(path)) == path
@@ -140,7 +140,7 @@ def test_foreign_files_are_passed_over(place, objects):
     assert objects.list() == ["a/b"]
 
 
-def test_a_missing_object_is_told_and_deleting_it_is_no_error(objects):
+def test_a_missing_object_is_reported_and_deleting_it_is_no_error(objects):
     objects.put("a", b"x")
 
     objects.delete("a")

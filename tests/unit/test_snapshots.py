@@ -64,7 +64,7 @@ def test_without_a_cursor_the_file_is_the_state_and_equal_states_are_equal_bytes
     assert one == other == b'{"a":"\\u00e9\\ud83d\\ude00\\u2028","b":[1,2.5]}\n'
 
 
-def test_with_a_cursor_the_file_tells_name_time_cursor_and_format(place, snapshots):
+def test_with_a_cursor_the_file_holds_name_time_cursor_and_format(place, snapshots):
     snapshots.save("s", {"n": 1}, cursor=Cursor({"b": 2, "a": 1}), at=NOON)
 
     assert place.backend.get("snapshots/s__2026-02-05T120000Z.json").data == (
@@ -134,7 +134,7 @@ TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"
 
 
 @given(TEXTS, TEXTS | st.datetimes(timezones=st.just(UTC)))
-def test_a_file_s_name_tells_the_name_and_the_time_again(name, at):
+def test_a_file_name_decodes_to_the_name_and_the_time(name, at):
     info = _info(_key(name, at))
 
     assert (info.name, info.at) == (name, at)
@@ -268,7 +268,7 @@ def test_an_unclear_outcome_is_settled_by_reading_back(place, fault, replace):
     assert Snapshots(place.open()).load("s", NOON).state == "new"
 
 
-def test_an_outcome_that_stays_unclear_is_told(place):
+def test_an_outcome_that_stays_unclear_is_reported(place):
     root = place.open(lambda call: Hold() if call.method == "put" else None)
 
     with pytest.raises(OutcomeUnknownError, match=r"save snapshot 's' at 2026-02-05T12:00:00\+00:00"):
@@ -299,7 +299,7 @@ def test_replacing_goes_on_after_a_lost_race_and_stops_where_ours_may_have_been_
     assert others.load("s", NOON).state == "other 500"
 
 
-def test_who_is_beaten_at_every_try_is_told_so(place):
+def test_a_writer_that_loses_every_attempt_gets_a_conflict(place):
     others = Snapshots(place.open())
     others.save("s", 0, at=NOON)
     root = place.open()

@@ -1,1 +1,1 @@
-"""Small state beside the streams: checkpoints, snapshots, blobs and objects."""
+"""State kept beside the streams: checkpoints, snapshots, blobs and objects."""

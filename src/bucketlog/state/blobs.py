@@ -1,6 +1,6 @@
 """Blobs: bytes of any size, named by their BLAKE3 digest, stored once, and checked whenever they are read.
 
-Because the name follows from the bytes, it does not matter who stored them, how often, or whether a put lands late.
+The name follows from the bytes, so it does not matter who stores them, how often, or how late a PUT is applied.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ FOLDER = "blobs/"
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _CHUNK_BYTES = 1024 * 1024
-_SPOOL_BYTES = 8 * 1024 * 1024  # of a stream kept in memory, before it goes to a temporary file
+_SPOOL_BYTES = 8 * 1024 * 1024  # a stream is kept in memory up to this size, then in a temporary file
 
 
 @dataclass(frozen=True, slots=True)
 class Blob:
-    """What is known of stored bytes: their BLAKE3 digest as 64 hex digits, and their size in bytes."""
+    """The BLAKE3 digest of stored bytes, as 64 hex digits, and their size in bytes."""
 
     digest: str
     size: int
@@ -56,21 +56,22 @@ class Blobs:
         self._root = root
 
     def put(self, source: bytes | bytearray | memoryview | str | os.PathLike[str] | BinaryIO) -> Blob:
-        """Store bytes, unless they are stored already.
+        """Store bytes unless they are stored already.
 
-        Memory is bounded, by what one put takes (64 MiB), whatever the size of a file or stream.
+        A file or stream of any size takes at most 64 MiB of memory, or twice that if another writer stores the same
+        bytes at the same moment.
 
         Args:
-            source: The bytes; or the path of a file (a text is a path too); or a binary stream, read from where it
-                stands to its end.
+            source: The bytes; or the path of a file, which may be a str; or a binary stream, which is read from its
+                current position to its end.
 
         Raises:
-            InvalidValueError: `source` is none of these, such as a stream of text.
-            ConflictError: The file changed while it was read; nothing was stored, put it again.
-            CorruptBlobError: Something of another size is stored under the digest.
-            CapabilityError: Over 64 MiB, and this backend cannot store so much.
-            OutcomeUnknownError: The storage gave no clear answer; putting the same again is safe.
-            ReadOnlyError: The store was opened for reading only.
+            InvalidValueError: `source` is something else, such as a text stream.
+            ConflictError: The file changed while it was read. Nothing was stored; put it again.
+            CorruptBlobError: Other bytes are stored under the digest.
+            CapabilityError: The bytes are over 64 MiB, which this backend cannot store.
+            OutcomeUnknownError: The storage gave no clear answer. Putting the same bytes again is safe.
+            ReadOnlyError: The store was opened read-only.
             OSError: The file or stream cannot be read.
         """
         self._root.check_writable(f"put a blob in {self._root.url}")
@@ -85,12 +86,12 @@ class Blobs:
         return self._put_stream(source)
 
     def get(self, digest: str) -> bytes:
-        """Return a blob's bytes; `open` reads large ones piece by piece.
+        """Return a blob's bytes. To read a large blob in parts, use `open`.
 
         Raises:
             NotFoundError: It is not stored.
-            CorruptBlobError: What is stored are not its bytes.
-            InvalidNameError: This is no digest.
+            CorruptBlobError: The stored bytes do not match the digest.
+            InvalidNameError: `digest` is not a valid digest.
         """
         key = _key(digest)
         try:
@@ -98,53 +99,54 @@ class Blobs:
         except NotFoundError:
             raise self._missing("get", digest) from None
         if blake3(data).hexdigest() != digest:
-            raise _corrupt(self._root.url, key, f"its {len(data)} bytes are others")
+            raise _corrupt(self._root.url, key, f"its {len(data)} bytes have another digest")
         return data
 
     def open(self, digest: str) -> BinaryIO:
-        """Open a blob for reading: buffered, seekable, by ranges. What is read to the end from its start is checked.
+        """Open a blob as a buffered, seekable file that fetches ranges.
 
-        Reading raises CorruptBlobError in place of the last bytes when they are not those of the digest.
+        The bytes are checked if you read from the start to the end: instead of the last bytes, a read then raises
+        CorruptBlobError if they do not match the digest.
 
         Raises:
             NotFoundError: It is not stored.
-            InvalidNameError: This is no digest.
+            InvalidNameError: `digest` is not a valid digest.
         """
         return io.BufferedReader(_BlobReader(self._root, digest, self.stat(digest).size), _CHUNK_BYTES)
 
     def exists(self, digest: str) -> bool:
-        """Tell whether a blob is stored.
+        """Return True if a blob is stored.
 
         Raises:
-            InvalidNameError: This is no digest.
+            InvalidNameError: `digest` is not a valid digest.
         """
         return self._size(_key(digest)) is not None
 
     def stat(self, digest: str) -> Blob:
-        """Return a blob's size, without reading it.
+        """Return a blob's digest and size, without reading it.
 
         Raises:
             NotFoundError: It is not stored.
-            InvalidNameError: This is no digest.
+            InvalidNameError: `digest` is not a valid digest.
         """
         size = self._size(_key(digest))
         if size is None:
-            raise self._missing("look at", digest)
+            raise self._missing("stat", digest)
         return Blob(digest, size)
 
     def list(self) -> Iterator[Blob]:
-        """Yield the blobs that are stored, by digest."""
+        """Yield the stored blobs, in the order of their digests."""
         for entry in self._root.backend.list(FOLDER):
             digest = entry.key.rpartition("/")[2]
             if _DIGEST.fullmatch(digest) and entry.key == _key(digest):
                 yield Blob(digest, entry.size)
 
     def delete(self, digest: str) -> None:
-        """Remove a blob; one that is not stored is no error.
+        """Remove a blob. A missing one is not an error.
 
         Raises:
-            InvalidNameError: This is no digest.
-            ReadOnlyError: The store was opened for reading only.
+            InvalidNameError: `digest` is not a valid digest.
+            ReadOnlyError: The store was opened read-only.
         """
         key = _key(digest)
         self._root.check_writable(f"delete blob {digest} in {self._root.url}")
@@ -179,7 +181,7 @@ class Blobs:
         return blob
 
     def _put_stream(self, stream: BinaryIO) -> Blob:
-        # Nobody can tell how large a stream is, nor read it again.
+        # The size of a stream is unknown, and it cannot be read twice.
         with SpooledTemporaryFile(max_size=_SPOOL_BYTES) as spool:
             hasher, size = blake3(), 0
             while chunk := self._read_bytes(stream):
@@ -197,8 +199,8 @@ class Blobs:
         chunk: object = stream.read(_CHUNK_BYTES)
         if not isinstance(chunk, (bytes, bytearray, memoryview)):
             msg = (
-                f"put a blob in {self._root.url}: the stream gives {type(chunk).__name__}, not bytes; open it in "
-                "binary mode, and blocking"
+                f"put a blob in {self._root.url}: the stream returned {type(chunk).__name__}, not bytes; open it in "
+                "binary, blocking mode"
             )
             raise InvalidValueError(msg)
         return bytes(chunk)
@@ -208,7 +210,7 @@ class Blobs:
 
         def resolve(content: Content | None, /, *, unclear: bool) -> bool:  # noqa: ARG001  (both wrote the same bytes)
             if content is not None and content.data != data:
-                raise _corrupt(self._root.url, key, f"its {len(content.data)} bytes differ")
+                raise _corrupt(self._root.url, key, f"its {len(content.data)} bytes have another digest")
             return content is not None
 
         doing = f"put blob {blob.digest} in {self._root.url}"
@@ -224,7 +226,7 @@ class Blobs:
         if not isinstance(backend, UploadBackend):
             msg = (
                 f"put a blob of {blob.size} bytes in {self._root.url}: this backend stores at most {PUT_BYTES_MAX} "
-                "bytes at once; use a local or s3 store for larger ones"
+                "bytes at once; use a local or s3 store for larger blobs"
             )
             raise CapabilityError(msg)
         if self._is_stored(blob):
@@ -241,7 +243,7 @@ class Blobs:
         key = _key(blob.digest)
         size = self._size(key)
         if size is not None and size != blob.size:
-            raise _corrupt(self._root.url, key, f"{size} bytes are stored, it has {blob.size}")
+            raise _corrupt(self._root.url, key, f"{size} bytes are stored, expected {blob.size}")
         return size is not None
 
     # -- shared steps --------------------------------------------------------------------------------------------------
@@ -258,8 +260,8 @@ class Blobs:
     def _unknown(self, blob: Blob) -> OutcomeUnknownError:
         key = _key(blob.digest)
         msg = (
-            f"put blob {blob.digest} in {self._root.url}: the storage gave no clear answer, and it is not there; it "
-            "may still land: putting the same bytes again is safe"
+            f"put blob {blob.digest} in {self._root.url}: the storage gave no clear answer, and the blob is not there; "
+            "the PUT may still be applied: putting the same bytes again is safe"
         )
         return OutcomeUnknownError(msg, key=key)
 
@@ -269,7 +271,7 @@ class _Reads(Protocol):
 
 
 class _CheckedFile(io.RawIOBase):
-    """Reads a file that was hashed before, and fails before its end when the bytes are not those that were hashed."""
+    """Reads a file that was hashed before; fails before the end if the bytes are no longer those that were hashed."""
 
     def __init__(self, file: _Reads, expected: Blob) -> None:
         self.has_changed = False
@@ -287,8 +289,8 @@ class _CheckedFile(io.RawIOBase):
         chunk = self._file.read(wanted)
         self._hasher.update(chunk)
         self._sent += len(chunk)
-        # The storage keeps nothing of an upload that breaks off, and everything of one that ends: the last bytes are
-        # not handed over before all are known to be right.
+        # Storage discards an upload that breaks off and keeps one that ends. So the last bytes are withheld until all
+        # bytes are known to be right.
         is_complete = self._sent >= self._expected.size
         is_short = len(chunk) < min(wanted, left)
         if is_short or (is_complete and self._found() != self._expected):
@@ -310,7 +312,7 @@ class _CheckedFile(io.RawIOBase):
 
 
 class _BlobReader(io.RawIOBase):
-    """Reads a blob by ranges; hashes what it hands out, as far as that is contiguous from the start."""
+    """Reads a blob by ranges, and hashes the bytes it returns while they are contiguous from the start."""
 
     def __init__(self, root: Root, digest: str, size: int) -> None:
         self._root = root
@@ -333,7 +335,7 @@ class _BlobReader(io.RawIOBase):
     def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
         base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
         if base + offset < 0:
-            msg = f"seek in blob {self._digest} to {base + offset}: give a byte from 0 up"
+            msg = f"seek in blob {self._digest} to {base + offset}: give a position of 0 or more"
             raise InvalidValueError(msg)
         self._position = base + offset
         return self._position
@@ -357,7 +359,7 @@ class _BlobReader(io.RawIOBase):
             self._hasher.update(chunk[self._hashed - start :])
             self._hashed = end
             if end == self._size and self._hasher.hexdigest() != self._digest:
-                raise _corrupt(self._root.url, self._key, f"its {self._size} bytes are others")
+                raise _corrupt(self._root.url, self._key, f"its {self._size} bytes have another digest")
         self._position += len(chunk)
         return chunk
 
@@ -372,11 +374,11 @@ def _digest(source: _Reads) -> Blob:
 
 def _key(digest: object) -> str:
     if not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
-        msg = f"blob {digest!r:.80}: a digest is 64 lower-case hex digits"
+        msg = f"blob {digest!r:.80} is not a valid digest; give 64 lower-case hex digits"
         raise InvalidNameError(msg, name=str(digest)[:80])
     return f"{FOLDER}{digest[:2]}/{digest}"
 
 
 def _corrupt(url: str, key: str, why: str) -> CorruptBlobError:
-    msg = f"read blob {key} in {url}: what is stored is not what its name says, {why}; delete it and put a copy again"
+    msg = f"read blob {key} in {url}: the stored bytes do not match its name, {why}; delete it and put a copy again"
     return CorruptBlobError(msg, key=key)

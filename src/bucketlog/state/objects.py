@@ -1,7 +1,7 @@
 """Objects: an application's own documents, under paths below the store's root.
 
-Every part of a path is encoded as a name is, so that any text works and none leaves the root. What the store keeps for
-itself can be read here, but neither written nor listed.
+Each part of a path is encoded like a name, so any text works and none leaves the root. The store's own objects can be
+read here, but not written or listed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from bucketlog.backend import Content
     from bucketlog.storage.root import Root
 
-# Names that begin with a dot need no entry: they are encoded. Snapshots are documents that applications may write.
+# Names that begin with a dot need no entry: the dot is encoded. Snapshots may be written by applications.
 _OWN = frozenset({"streams", "checkpoints", "blobs", "capabilities", "bucketlog.json"})
 _SNAPSHOTS = "snapshots/"
 _FOLDERS_MAX = 10_000
@@ -39,14 +39,14 @@ class Objects:
 
     def __init__(self, root: Root) -> None:
         self._root = root
-        self._folders: set[str] = set()  # seen to hold objects, so that no object can have their name
+        self._folders: set[str] = set()  # folders known to hold objects; no object can have such a name
 
     def get(self, path: str) -> bytes:
         """Return an object's bytes.
 
         Raises:
             NotFoundError: Nothing is stored under the path.
-            InvalidNameError: The path has an empty part, or one that cannot be a name.
+            InvalidNameError: A part of the path is empty or not a valid name.
         """
         try:
             return self._root.backend.get(_key(path)).data
@@ -58,24 +58,25 @@ class Objects:
         """Store bytes under a path, all of them or none.
 
         Args:
-            path: Parts with `/` between them.
-            data: The whole content; over 64 MiB only without `if_absent`.
-            if_absent: Only if nothing is stored there. Of any number of callers racing, one returns. If the storage
-                gives no clear answer and the same bytes are found there, they count as written by this call.
+            path: Parts, separated by `/`.
+            data: The whole content; with `if_absent` at most 64 MiB.
+            if_absent: Store only if nothing is stored there. Of several callers that race, exactly one returns. If the
+                storage gives no clear answer and the same bytes are found there, this call counts as the writer.
 
         Raises:
             ConflictError: With `if_absent`: something is stored there already.
             OutcomeUnknownError: The storage gave no clear answer, and other bytes are there, or none.
-            InvalidNameError: The path cannot be one, belongs to the store itself, or is (or lies in) another's folder.
+            InvalidNameError: The path is not valid, belongs to the store itself, is the folder of other objects, or
+                lies below an object.
             InvalidValueError: `data` is not bytes.
-            CapabilityError: Over 64 MiB, and this backend cannot store so much, or not with `if_absent`.
-            ReadOnlyError: The store was opened for reading only.
+            CapabilityError: Over 64 MiB, which this backend cannot store at all, or not with `if_absent`.
+            ReadOnlyError: The store was opened read-only.
         """
         key = _key(path)
         doing = f"put object {path!r} in {self._root.url}"
         _refuse_own(key, doing, path)
         if not isinstance(data, (bytes, bytearray, memoryview)):
-            msg = f"{doing}: the data are {type(data).__name__}; give bytes"
+            msg = f"{doing}: the data is of type {type(data).__name__}; give bytes"
             raise InvalidValueError(msg)
         data = bytes(data)
         self._root.check_writable(doing)
@@ -86,12 +87,12 @@ class Objects:
             self._put(key, data, doing)
 
     def list(self, prefix: str = "") -> list[str]:
-        """Return the paths that begin with `prefix` (any text), sorted; never those of the store itself.
+        """Return the paths that begin with `prefix` (any text), sorted, without those of the store itself.
 
-        Snapshots are among them when the prefix begins with `snapshots/`.
+        Snapshots are included if the prefix begins with `snapshots/`.
 
         Raises:
-            InvalidNameError: The prefix has an empty part, or one that cannot be a name.
+            InvalidNameError: A part of the prefix is empty or not a valid name.
         """
         folder, slash, _ = prefix.rpartition("/")
         keys = self._keys(_key(folder) + "/") if slash else self._top_keys(prefix)
@@ -99,11 +100,11 @@ class Objects:
         return sorted(path for path in paths if path is not None and path.startswith(prefix))
 
     def delete(self, path: str) -> None:
-        """Remove an object; one that is missing is no error.
+        """Remove an object. A missing one is not an error.
 
         Raises:
-            InvalidNameError: The path cannot be one, or belongs to the store itself.
-            ReadOnlyError: The store was opened for reading only.
+            InvalidNameError: The path is not valid, or belongs to the store itself.
+            ReadOnlyError: The store was opened read-only.
         """
         key = _key(path)
         doing = f"delete object {path!r} in {self._root.url}"
@@ -112,10 +113,10 @@ class Objects:
         self._root.backend.delete([key])
 
     def url(self, path: str) -> str:
-        """Return an object's place, for other programs; it holds no credentials.
+        """Return an object's URL, for other programs. It holds no credentials.
 
         Raises:
-            InvalidNameError: The path has an empty part, or one that cannot be a name.
+            InvalidNameError: A part of the path is empty or not a valid name.
         """
         return f"{self._root.url.rstrip('/')}/{_key(path)}"
 
@@ -133,7 +134,7 @@ class Objects:
         except UnprovenStorageError:
             raise
         except OutcomeUnknownError as err:
-            # Not sent again: it could land a second time, after somebody else's.
+            # Never sent again: a second PUT could replace what another writer has stored since.
             if not self._holds(key, data):
                 msg = f"{doing}: the storage gave no clear answer; read the object before trying again"
                 raise OutcomeUnknownError(msg, key=key) from err
@@ -147,7 +148,7 @@ class Objects:
         if len(data) > PUT_BYTES_MAX:
             raise _too_large(doing, data)
         if not put_and_settle(self._root, key, data, if_version=ABSENT, judge=judge, doing=doing):
-            msg = f"{doing}: something is stored there already, and if_absent=True was asked; read it, decide again"
+            msg = f"{doing}: something is stored there already, and if_absent=True was given; read it and decide again"
             raise ConflictError(msg)
 
     def _holds(self, key: str, data: bytes) -> bool:
@@ -157,18 +158,18 @@ class Objects:
             return False
 
     def _refuse_folders(self, key: str, doing: str, path: str) -> None:
-        """Refuse a path that is another's folder, or lies in one that is an object.
+        """Refuse a path that is the folder of other objects, or lies below an object.
 
-        A directory cannot hold both, and of two such keys MinIO never lists the longer one.
+        A directory cannot hold both, and of two such keys MinIO lists only the shorter one.
         """
         parts = key.split("/")
         above = ["/".join(parts[:count]) for count in range(1, len(parts))]
         for folder in above:
             if folder not in self._folders and self._exists(folder):
-                msg = f"{doing}: {_path(folder)!r} is an object, so nothing can lie in it; choose another path"
+                msg = f"{doing}: {_path(folder)!r} is an object, so it cannot be a folder; choose another path"
                 raise InvalidNameError(msg, name=path)
         if next(iter(self._root.backend.list(key + "/")), None) is not None:
-            msg = f"{doing}: other objects lie in this path, so it cannot be an object; choose another path"
+            msg = f"{doing}: it is the folder of other objects, so it cannot be an object; choose another path"
             raise InvalidNameError(msg, name=path)
         if len(self._folders) < _FOLDERS_MAX:
             self._folders.update(above)
@@ -202,13 +203,13 @@ def _key(path: str) -> str:
         msg = f"object {path!r:.80}: a path is a str, not {type(path).__name__}"
         raise InvalidNameError(msg, name=repr(path)[:80])
     if "" in path.split("/"):
-        msg = f"object {path!r}: a path has no empty part: no `/` at either end, none twice; mend it"
+        msg = f"object {path!r}: no part of a path may be empty; remove leading, trailing and double `/`"
         raise InvalidNameError(msg, name=path)
     return "/".join(encode_name(part, what="part of a path") for part in path.split("/"))
 
 
 def _path(key: str) -> str | None:
-    """Return the path that a key was made from; None for what others put here."""
+    """Return the path that a key was made from; None for keys that bucketlog did not make."""
     try:
         path = "/".join(decode_name(part) for part in key.split("/"))
         return path if _key(path) == key else None
@@ -228,7 +229,7 @@ def _refuse_own(key: str, doing: str, path: str) -> None:
 
 def _too_large(doing: str, data: bytes) -> CapabilityError:
     msg = (
-        f"{doing}: {len(data)} bytes; at most {PUT_BYTES_MAX} are stored at once with a condition or by this backend; "
-        "put a blob and store its digest"
+        f"{doing}: {len(data)} bytes are too many; with if_absent=True, or on this backend, an object takes at most "
+        f"{PUT_BYTES_MAX}; put a blob and store its digest"
     )
     return CapabilityError(msg)
