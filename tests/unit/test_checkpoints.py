@@ -1,4 +1,4 @@
-"""Checkpoints are replaced only by who read the version that is there, however late or twice a put may land."""
+"""A checkpoint is replaced only by a writer that read its version, even if a PUT is applied late or twice."""
 
 import math
 import threading
@@ -63,7 +63,7 @@ def test_changing_the_value_afterwards_does_not_show(checkpoints):
 
 
 @pytest.mark.parametrize(
-    ("value", "told"),
+    ("value", "says"),
     [
         ({"a": [1, math.nan]}, r"value\.a\[1\] is nan"),
         (math.inf, "is inf"),
@@ -75,8 +75,8 @@ def test_changing_the_value_afterwards_does_not_show(checkpoints):
         (b"x", "of type bytes"),
     ],
 )
-def test_a_value_that_json_cannot_represent_is_refused_and_nothing_is_written(place, checkpoints, value, told):
-    with pytest.raises(InvalidValueError, match=rf"save checkpoint 'c' in .*{told}"):
+def test_a_value_that_json_cannot_represent_is_refused_and_nothing_is_written(place, checkpoints, value, says):
+    with pytest.raises(InvalidValueError, match=rf"save checkpoint 'c' in .*{says}"):
         checkpoints.save("c", value)
 
     assert place.stored("checkpoints/") == []
@@ -533,7 +533,7 @@ def test_a_writer_that_loses_every_attempt_gets_a_conflict(place, act):
     others.save("c", 0)
     root = place.open(lambda call: others.save("c", call.nth) and None if call.method == "put" else None)
 
-    with pytest.raises(CheckpointConflictError, match="others replaced it first at every try"):
+    with pytest.raises(CheckpointConflictError, match="another writer replaced it first at every attempt"):
         act(Checkpoints(root))
 
 

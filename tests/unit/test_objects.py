@@ -1,4 +1,4 @@
-"""Objects are whole, stay inside the root, and keep off what is the store's own."""
+"""Objects are whole, stay inside the root, and leave the store's own alone."""
 
 import threading
 

@@ -311,7 +311,7 @@ def test_a_writer_that_loses_every_attempt_gets_a_conflict(place):
 
     root.backend.put = slow
 
-    with pytest.raises(ConflictError, match="others replaced it first at every try"):
+    with pytest.raises(ConflictError, match="another writer replaced it first at every attempt"):
         Snapshots(root).save("s", "mine", at=NOON, replace=True)
 
 

@@ -1,8 +1,8 @@
 """Checkpoints: small named values, replaced atomically with compare-and-set.
 
-Every put carries a condition that holds once in the life of a store, so that one which lands late changes nothing: a
-version never comes back, and a checkpoint that was deleted, whose empty object does come back, is made anew in two
-steps, the first of which (see `_mark`) only turns one form of nothing into another.
+Every PUT carries a condition that can hold only once, so a PUT that arrives late has no effect: versions never come
+back. The empty object of a deleted checkpoint does come back, so a save replaces it in two steps. The first step, see
+`_mark`, only replaces one form of "deleted" by another.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ if TYPE_CHECKING:
     from bucketlog.storage.root import Root
 
 FOLDER = "checkpoints/"
-HISTORY_MAX = 16  # marks kept: an unclear outcome can be settled while fewer saves than that have followed
-VALUE_BYTES_MAX = PUT_BYTES_MAX - 4096  # what stands beside the value takes less
-NO_VERSION = ""  # of a default, in whose place nothing readable was stored
+HISTORY_MAX = 16  # marks kept; an unclear outcome can be settled until that many later saves
+VALUE_BYTES_MAX = PUT_BYTES_MAX - 4096  # the rest of the document takes less
+NO_VERSION = ""  # version of a default that stands in for a missing or unreadable checkpoint
 
 _SUFFIX = ".json"
 _MARK = re.compile(rb'\{"deleted":"([0-9a-f]{16})"\}\n')
 _MARK_BYTES = len('{"deleted":"0123456789abcdef"}\n')
-_NEVER = ""  # stands in a history for the time before the first version; objects are not removed, so it never returns
+_NEVER = ""  # the first entry of a history: no object. It never comes back, because objects are not removed
 _NOTHING: Final = object()
 
 
@@ -55,8 +55,8 @@ class Checkpoint:
     Attributes:
         name: Its name.
         value: Any JSON value.
-        version: Opaque; no two saves of a store give the same, also not after a delete. Empty for a default.
-        updated: When it was saved, by the clock of who did, aware UTC; None for a default.
+        version: Opaque; unique to each save, even after a delete. Empty for a default.
+        updated: When it was saved, by the clock of its writer, aware UTC; None for a default.
     """
 
     name: str
@@ -72,18 +72,18 @@ class Checkpoints:
         self._root = root
 
     def load(self, name: str, *, default: object = _NOTHING) -> Checkpoint | None:
-        """Return a checkpoint, or None when there is none.
+        """Return a checkpoint, or None if there is none.
 
         Args:
             name: Its name.
-            default: The value to go on with when there is no checkpoint, or none that can be read: it comes as a
-                checkpoint whose version is empty (`save` takes that as `expected_version`: still nothing readable).
-                `None` gives None.
+            default: The value to use if the checkpoint is missing or unreadable. It is returned as a checkpoint with an
+                empty version, which `save` takes as `expected_version`: still missing or unreadable. With `None` the
+                result is None.
 
         Raises:
-            CorruptCheckpointError: What is stored is no checkpoint, and no default was given.
+            CorruptCheckpointError: The stored object is not a checkpoint, and no default was given.
             UnsupportedFormatError: A newer version of bucketlog saved it.
-            InvalidNameError: The name cannot be one.
+            InvalidNameError: The name is not valid.
         """
         found = self._look(name, _key(name))
         if found.checkpoint is not None:
@@ -101,18 +101,18 @@ class Checkpoints:
 
         Args:
             name: Any name.
-            value: Any JSON value. What is loaded equals it, but for tuples, which come back as lists.
-            expected_version: The version that must still be there; `ABSENT`: there must be none; `None` replaces
-                whatever is there, also what cannot be read.
+            value: Any JSON value. `load` returns an equal one, except that tuples come back as lists.
+            expected_version: The version that must still be there. `ABSENT`: there must be none. `None` replaces
+                anything, even an unreadable object.
 
         Raises:
-            CheckpointConflictError: Another version is there than the expected one; nothing was saved.
-            OutcomeUnknownError: The storage gave no clear answer, and whoever saved since left no trace of ours.
-            CorruptCheckpointError: What is stored is no checkpoint, and `expected_version` is not None.
-            UnsupportedFormatError: A newer version of bucketlog saved what is there.
-            InvalidValueError: JSON has no form for the value, or it is too large.
-            InvalidNameError: The name cannot be one.
-            ReadOnlyError: The store was opened for reading only.
+            CheckpointConflictError: The version there is not the expected one. Nothing was saved.
+            OutcomeUnknownError: The storage gave no clear answer, and too many saves have followed to see the outcome.
+            CorruptCheckpointError: The stored object is not a checkpoint, and `expected_version` is not None.
+            UnsupportedFormatError: A newer version of bucketlog saved the checkpoint that is there.
+            InvalidValueError: JSON cannot represent the value, or it is too large.
+            InvalidNameError: The name is not valid.
+            ReadOnlyError: The store was opened read-only.
         """
         key = _key(name)
         doing = self._doing("save", name)
@@ -131,24 +131,23 @@ class Checkpoints:
             saved = Checkpoint(name, orjson.loads(body), f"{found.count + 1}-{mark}", self._root.clock.now())
             if self._replace(key, _encode_checkpoint(saved, body, found, mark), found, mark, doing):
                 return saved
-        msg = f"{doing}: others replaced it first at every try; try again when fewer save it at once"
+        msg = f"{doing}: another writer replaced it first at every attempt; try again when fewer writers save it"
         raise CheckpointConflictError(msg, name=name)
 
     def delete(self, name: str, *, expected_version: str | None = None) -> bool:
-        """Delete a checkpoint; tell whether there was one.
+        """Delete a checkpoint; return True if there was one.
 
         Args:
             name: Its name.
-            expected_version: The version that must still be there; `None` deletes whatever is, also what cannot be
-                read.
+            expected_version: The version that must still be there. `None` deletes anything, even an unreadable object.
 
         Raises:
-            CheckpointConflictError: Another version is there than the expected one, or none; nothing was deleted.
+            CheckpointConflictError: The version there is not the expected one, or there is none. Nothing was deleted.
             OutcomeUnknownError: The storage gave no clear answer, and another checkpoint is there now.
-            CorruptCheckpointError: What is stored is no checkpoint, and `expected_version` is not None.
-            UnsupportedFormatError: A newer version of bucketlog saved what is there.
-            InvalidNameError: The name cannot be one.
-            ReadOnlyError: The store was opened for reading only.
+            CorruptCheckpointError: The stored object is not a checkpoint, and `expected_version` is not None.
+            UnsupportedFormatError: A newer version of bucketlog saved the checkpoint that is there.
+            InvalidNameError: The name is not valid.
+            ReadOnlyError: The store was opened read-only.
         """
         key = _key(name)
         doing = self._doing("delete", name)
@@ -161,11 +160,11 @@ class Checkpoints:
                 return False
             if self._replace(key, b"", found, None, doing):
                 return True
-        msg = f"{doing}: others replaced it first at every try; try again when fewer save it at once"
+        msg = f"{doing}: another writer replaced it first at every attempt; try again when fewer writers save it"
         raise CheckpointConflictError(msg, name=name)
 
     def list(self, prefix: str = "") -> list[str]:
-        """Return the names that begin with `prefix`, sorted; those of checkpoints that cannot be read too."""
+        """Return the names that begin with `prefix`, sorted, including those of unreadable checkpoints."""
         names = []
         for entry in self._root.backend.list(FOLDER):
             name = _name(entry.key)
@@ -197,16 +196,16 @@ class Checkpoints:
     # -- replacing it --------------------------------------------------------------------------------------------------
 
     def _replace(self, key: str, data: bytes, found: _Found, mark: str | None, doing: str) -> bool:
-        """Put in the place of what was found; tell whether that was done, or surely was not."""
+        """Replace the object that was found; return True if that was done, False if it was not and never will be."""
 
         def judge(content: Content | None, /, *, unclear: bool) -> bool | None:
             history = _history(content)
             if mark is None and history is None:
-                return True  # empty, whoever made it so
+                return True  # deleted, by us or by another
             if mark is not None and history is not None and mark in history:
                 return True
-            # What follows the version that we wanted to replace is known, and is not ours: ours never was applied, and
-            # as that version never returns, it never will be. Ceph RGW 16 tells some losers of a race so: 500.
+            # Another save followed the version that we wanted to replace. That version never comes back, so ours was
+            # not applied and never will be. Ceph RGW 16 answers some losers of a race with 500.
             if not unclear or (history is not None and found.history and found.history[-1] in history):
                 return False
             return None
@@ -214,11 +213,14 @@ class Checkpoints:
         return put_and_settle(self._root, key, data, if_version=found.condition, judge=judge, doing=doing)
 
     def _mark(self, key: str, condition: Condition) -> _Found | None:
-        """Make the empty object of a deleted checkpoint unlike every other; None when somebody else was there first.
+        """Replace the empty object of a deleted checkpoint by a unique one; return None if that surely or maybe failed.
 
-        Where versions are made of the bytes, all empty objects have the same one. A save that was sent twice, the first
-        time without an answer, could then be applied, be deleted, and land a second time. It is sent against this
-        object instead, which never comes back. Should this put be late, it replaces an empty object: nothing changes.
+        Where versions are digests of the bytes, all empty objects have the same version. A save that was sent twice,
+        the first time without an answer, could then be applied, deleted, and applied again. So a save is sent against
+        this object, which never comes back. If this PUT is applied late, it replaces an empty object: nothing changes.
+
+        That is why it does not go through `put_and_settle`, which may send the same bytes twice: the object could then
+        come back.
         """
         mark = self._root.clock.write_id()
         data = b'{"deleted":"%b"}\n' % mark.encode()
@@ -231,7 +233,7 @@ class Checkpoints:
 
 
 class _Document(msgspec.Struct):
-    """A checkpoint as JSON. `history`: the random parts of the last versions, its own at the end."""
+    """A checkpoint as JSON. `history` holds the random parts of the last versions, its own at the end."""
 
     name: str
     version: Annotated[str, msgspec.Meta(pattern="^[0-9]{1,18}-[0-9a-f]{16}$")]
@@ -242,7 +244,7 @@ class _Document(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """What lies under a checkpoint's key: the condition to replace it, and one of checkpoint, damage or nothing."""
+    """The object under a checkpoint's key: the condition to replace it, and a checkpoint, damage or nothing."""
 
     condition: Condition
     history: tuple[str, ...] = ()
@@ -277,7 +279,7 @@ def _parse(content: Content, *, name: str, key: str, url: str) -> _Found:
         if stored.name.casefold() == name.casefold():
             msg = (
                 f"checkpoint {name!r} in {url}: this disk ignores case, and {stored.name!r} is stored there; use that "
-                "name, or another"
+                "name, or another one"
             )
             raise InvalidNameError(msg, name=name)
         msg = (
@@ -286,7 +288,7 @@ def _parse(content: Content, *, name: str, key: str, url: str) -> _Found:
         )
         return _Found(version, damage=CorruptCheckpointError(msg, key=key))
     count, _, mark = stored.version.partition("-")
-    history = (*(one for one in stored.history if one != mark), mark)
+    history = (*(other for other in stored.history if other != mark), mark)
     return _Found(version, history, int(count), Checkpoint(stored.name, stored.value, stored.version, stored.updated))
 
 
@@ -294,12 +296,14 @@ def _convert(document: object, *, key: str, url: str) -> _Document:
     try:
         return msgspec.convert(document, _Document)
     except msgspec.ValidationError as err:
-        msg = f"read {place(url, key)}: JSON, but no checkpoint ({err}); repair the object or put a copy in its place"
+        msg = (
+            f"read {place(url, key)}: JSON, but not a checkpoint ({err}); repair the object or put a copy in its place"
+        )
         raise CorruptCheckpointError(msg, key=key) from err
 
 
 def _history(content: Content | None) -> tuple[str, ...] | None:
-    """Return the marks of what was read back; None where it is empty; no marks where it cannot be read."""
+    """Return the marks of an object that was read back: None if it is empty, no marks if it is unreadable."""
     if content is None or not content.data or _MARK.fullmatch(content.data):
         return None
     try:
@@ -338,7 +342,7 @@ def _encode(value: object, doing: str) -> bytes:
     try:
         body = encode_document(value)
     except (TypeError, ValueError) as err:
-        msg = f"{doing}: {err}; nothing was saved, give a value that JSON can hold"
+        msg = f"{doing}: {err}; nothing was saved; give a value that JSON can represent"
         raise InvalidValueError(msg) from err
     if len(body) > VALUE_BYTES_MAX:
         msg = (
@@ -365,7 +369,7 @@ def _key(name: str) -> str:
 
 
 def _name(key: str) -> str | None:
-    """Return the name that a key was made from; None for files that others put here."""
+    """Return the name that a key was made from; None for keys that bucketlog did not make."""
     part = key.removeprefix(FOLDER).removesuffix(_SUFFIX)
     try:
         name = decode_name(part)

@@ -1,6 +1,7 @@
 """Snapshots: immutable states under a name and a time, usually with the cursor that they were taken at.
 
-One without a cursor is stored as the state itself, so that other programs can read it and equal states are equal bytes.
+A snapshot without a cursor is stored as the bare state, so other programs can read it, and equal states are equal
+bytes.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ FORMAT = "bucketlog.snapshot/1"
 
 _FORMATS = "bucketlog.snapshot/"
 _SUFFIX = ".json"
-_SEPARATOR = "__"  # the last one in a file's name: what stands behind it is encoded so that it holds none
+_SEPARATOR = "__"  # the last one in a file name counts: the part after it is encoded so that it holds none
 _TIME = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d)(\d\d)(\d\d)(?:\.(\d{6}))?Z")
 _DATE = re.compile(r"(\d{4})-(\d{1,2})-(\d{1,2})")
 
@@ -47,9 +48,9 @@ class Snapshot:
     """A state as it was saved.
 
     Attributes:
-        name: What it is a snapshot of.
+        name: The name it was saved under.
         at: When it was taken (aware UTC), or the text key that it was saved under.
-        cursor: How far its stream had been read; None when it was saved without one.
+        cursor: How far its stream had been read; None if it was saved without one.
         state: Any JSON value.
     """
 
@@ -61,7 +62,7 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class SnapshotInfo:
-    """A snapshot as it is listed: all but what takes reading it. `key` is its path below the store's root."""
+    """A snapshot as it is listed, without cursor and state. `key` is its path below the store's root."""
 
     name: str
     at: datetime | str
@@ -87,19 +88,19 @@ class Snapshots:
 
         Args:
             name: Any name.
-            state: Any JSON value. What is loaded equals it, but for tuples, which come back as lists.
+            state: Any JSON value. `load` returns an equal one, except that tuples come back as lists.
             cursor: How far the stream had been read.
-            at: An aware datetime, now unless given; or a text key, such as `2026-02-05`.
-            replace: Whether other content that is there already may be replaced. Meant for content that follows from
-                name and time, such as the digest of a day: it does no harm there that a put which lands late may bring
-                an earlier state back, if the state before that one had come back as well.
+            at: An aware datetime, by default now; or a text key, such as `2026-02-05`.
+            replace: Replace other content that is there already. Meant for content that follows from name and time,
+                such as the digest of a day: a PUT that is applied late may bring an earlier state back, if the state
+                before that one had come back as well.
 
         Raises:
-            ConflictError: Other content is there already; nothing was saved.
-            OutcomeUnknownError: The storage gave no clear answer, and reading back did not tell.
-            InvalidValueError: JSON has no form for the state, it is too large, `at` is naive, or `cursor` is none.
-            InvalidNameError: The name or the text key cannot be one, or they are too long together.
-            ReadOnlyError: The store was opened for reading only.
+            ConflictError: Other content is there already. Nothing was saved.
+            OutcomeUnknownError: The storage gave no clear answer, and reading back did not settle it.
+            InvalidValueError: JSON cannot represent the state, it is too large, `at` is naive, or `cursor` is invalid.
+            InvalidNameError: The name or the text key is not valid, or they are too long together.
+            ReadOnlyError: The store was opened read-only.
         """
         at = self._root.clock.now() if at is None else at
         key = _key(name, at)
@@ -110,7 +111,7 @@ class Snapshots:
         if replace:
             self._replace(key, data, doing)
         elif not self._put(key, data, ABSENT, doing, replace=False):
-            msg = f"{doing}: other content is there already; take another time, or replace it with replace=True"
+            msg = f"{doing}: other content is there already; choose another time, or pass replace=True"
             raise ConflictError(msg)
         at = at.astimezone(UTC) if isinstance(at, datetime) else at
         return Snapshot(name, at, taken, _decode(data, name, key, self._root.url)[1])
@@ -120,27 +121,27 @@ class Snapshots:
 
         Raises:
             NotFoundError: There is none.
-            CorruptCheckpointError: What is stored is not JSON, or no snapshot.
+            CorruptCheckpointError: The stored object is not JSON, or not a snapshot.
             UnsupportedFormatError: A newer version of bucketlog saved it.
-            InvalidValueError: `at` is naive, or neither a datetime nor a text.
-            InvalidNameError: The name or the text key cannot be one.
+            InvalidValueError: `at` is naive, or neither a datetime nor a str.
+            InvalidNameError: The name or the text key is not valid.
         """
         key = _key(name, at)
         try:
             data = self._root.backend.get(key).data
         except NotFoundError:
-            msg = f"load snapshot {name!r} at {_shown(at)} from {self._root.url}: there is none; list({name!r}) tells"
+            msg = f"load snapshot {name!r} at {_shown(at)} from {self._root.url}: there is none; see list({name!r})"
             raise NotFoundError(msg) from None
         cursor, state = _decode(data, name, key, self._root.url)
         return Snapshot(name, at.astimezone(UTC) if isinstance(at, datetime) else at, cursor, state)
 
     def latest(self, name: str) -> Snapshot | None:
-        """Return the last snapshot of a name in the order of `list`, or None when there is none.
+        """Return the last snapshot of a name, in the order of `list`; None if there is none.
 
         Raises:
-            CorruptCheckpointError: What is stored is not JSON, or no snapshot.
+            CorruptCheckpointError: The stored object is not JSON, or not a snapshot.
             UnsupportedFormatError: A newer version of bucketlog saved it.
-            InvalidNameError: The name cannot be one.
+            InvalidNameError: The name is not valid.
         """
         for info in reversed(self.list(name)):
             try:
@@ -155,16 +156,16 @@ class Snapshots:
         return sorted({info.name for info in infos if info is not None})
 
     def prune(self, name: str, *, keep: int) -> list[SnapshotInfo]:
-        """Remove all snapshots of a name but the last `keep` in the order of `list`; return those removed.
+        """Remove all snapshots of a name except the last `keep`, in the order of `list`; return the removed ones.
 
         Raises:
-            InvalidValueError: `keep` is no int from 0 up.
-            InvalidNameError: The name cannot be one.
-            ReadOnlyError: The store was opened for reading only.
+            InvalidValueError: `keep` is not an int of 0 or more.
+            InvalidNameError: The name is not valid.
+            ReadOnlyError: The store was opened read-only.
         """
         doing = f"prune snapshots {name!r} in {self._root.url}"
         if type(keep) is not int or keep < 0:
-            msg = f"{doing}: keep is {keep!r}; give an int from 0 up"
+            msg = f"{doing}: keep is {keep!r}; give an int of 0 or more"
             raise InvalidValueError(msg)
         self._root.check_writable(doing)
         found = self.list(name)
@@ -175,12 +176,12 @@ class Snapshots:
     def list(self, name: str) -> list[SnapshotInfo]:
         """List the snapshots of a name, oldest first, without reading them.
 
-        Text keys that are dates, such as `2026-02-05` or `2026-2-5`, or ISO 8601 times, stand where their time belongs
-        (midnight UTC for a date, UTC where no offset is given), before a datetime of the same instant. Other text keys
-        come first, by their text.
+        Text keys that are dates, such as `2026-02-05` or `2026-2-5`, or ISO 8601 times are sorted by that time, before
+        a datetime of the same instant. A date is midnight UTC; a time without an offset is UTC. Other text keys come
+        first, sorted as text.
 
         Raises:
-            InvalidNameError: The name cannot be one.
+            InvalidNameError: The name is not valid.
         """
         start = FOLDER + encode_name(name, what="snapshot") + _SEPARATOR
         found = []
@@ -207,15 +208,15 @@ class Snapshots:
                 condition = there.version
             if self._put(key, data, condition, doing, replace=True):
                 return
-        msg = f"{doing}: others replaced it first at every try; try again when fewer save it at once"
+        msg = f"{doing}: another writer replaced it first at every attempt; try again when fewer writers save it"
         raise ConflictError(msg)
 
     def _put(self, key: str, data: bytes, condition: Condition, doing: str, *, replace: bool) -> bool:
         def judge(content: Content | None, /, *, unclear: bool) -> bool | None:
             if content is not None and content.data == data:
                 return True
-            # Ours may have been there before the other; replacing that one would be the second time. Without `replace`
-            # other content is the caller's to look at, whoever was first.
+            # Ours may have been applied and then replaced; sending it again would apply it twice. Without `replace`,
+            # any other content is a conflict, whichever came first.
             return None if unclear and replace else False
 
         return put_and_settle(self._root, key, data, if_version=condition, judge=judge, doing=doing)
@@ -231,13 +232,13 @@ def _key(name: str, at: datetime | str) -> str:
 def _encode_at(at: datetime | str) -> str:
     if isinstance(at, datetime):
         if at.utcoffset() is None:
-            msg = f"snapshot at {at.isoformat()}: a naive time may mean several instants; give one with a tzinfo"
+            msg = f"snapshot at {at.isoformat()}: a naive time is ambiguous; give one with a tzinfo"
             raise InvalidValueError(msg)
         at = at.astimezone(UTC)
         fraction = f".{at.microsecond:06}" if at.microsecond else ""
         return f"{at.year:04}-{at:%m-%dT%H%M%S}{fraction}Z"
     if not isinstance(at, str):
-        msg = f"snapshot at {at!r:.40}: give an aware datetime or a text, not {type(at).__name__}"
+        msg = f"snapshot at {at!r:.40}: give an aware datetime or a str, not {type(at).__name__}"
         raise InvalidValueError(msg)
     part = encode_name(at, what="key of a snapshot")
     if part[0] == "_" or _TIME.fullmatch(part):
@@ -254,12 +255,12 @@ def _decode_at(part: str) -> datetime | str:
 
 
 def _info(key: str) -> SnapshotInfo | None:
-    """Return what a key tells of a snapshot; None for files that others put here."""
+    """Decode the key of a snapshot; return None for keys that bucketlog did not make."""
     name, separator, at = key.removeprefix(FOLDER).removesuffix(_SUFFIX).rpartition(_SEPARATOR)
     try:
         info = SnapshotInfo(decode_name(name), _decode_at(at), key)
         return info if separator and _key(info.name, info.at) == key else None
-    except ValueError:  # bytes that are not UTF-8, a 31st of February, a name that cannot be one
+    except ValueError:  # bytes that are not UTF-8, a 31st of February, an invalid name
         return None
 
 
@@ -270,7 +271,7 @@ def _order(info: SnapshotInfo) -> tuple[float, bool, str]:
 
 
 def _text_seconds(text: str) -> float:
-    """Return the Unix time that a text key stands for, or minus infinity."""
+    """Return the Unix time of a text key that is a date or a time, else minus infinity."""
     try:
         if date := _DATE.fullmatch(text):
             year, month, day = map(int, date.groups())
@@ -294,10 +295,10 @@ def _encode(name: str, at: datetime | str, cursor: Cursor | None, state: object,
     try:
         check_json(state, DOCUMENT_LIMITS)
     except (TypeError, ValueError) as err:
-        msg = f"{doing}: {err}; nothing was saved, give a state that JSON can hold"
+        msg = f"{doing}: {err}; nothing was saved; give a state that JSON can represent"
         raise InvalidValueError(msg) from err
     document = state
-    # A bare state that reads like the wrapped form could not be told from it.
+    # A bare state that looks like the wrapped form must be wrapped, or it would be read as one.
     if cursor is not None or _format(state):
         document = {
             "format": FORMAT,
@@ -342,6 +343,6 @@ def _decode(data: bytes, name: str, key: str, url: str) -> tuple[Cursor | None, 
 
 
 def _format(document: object) -> str:
-    """Return the format that a document says to have, if it is one of ours; else an empty text."""
+    """Return the format that a document declares, if it is one of ours; else an empty str."""
     form = document.get("format") if isinstance(document, dict) else None
     return form if isinstance(form, str) and form.startswith(_FORMATS) else ""
