@@ -4,9 +4,9 @@ import pytest
 
 # Before the import below: pytest rewrites the assertions of a module only while it is being imported, and without that
 # the author of a backend would see a bare AssertionError.
-pytest.register_assert_rewrite("bucketlog.testing.backend_suite", "bucketlog.testing.store_suite")
+pytest.register_assert_rewrite("bucketlog.testing.backend", "bucketlog.testing.store")
 
-from bucketlog.testing.backend_suite import BackendSuite  # noqa: E402  (see above)
+from bucketlog.testing.backend import BackendSuite  # noqa: E402  (see above)
 from bucketlog.testing.clocks import FakeClock  # noqa: E402  (see above)
 from bucketlog.testing.faults import (  # noqa: E402  (see above)
     Call,
@@ -36,7 +36,8 @@ from bucketlog.testing.model import (  # noqa: E402  (see above)
     ModelStream,
     answer,
 )
-from bucketlog.testing.store_suite import OpenStore, StoreSuite  # noqa: E402  (see above)
+from bucketlog.testing.store import StoreSuite  # noqa: E402  (see above)
+from bucketlog.testing.store.harness import OpenStore  # noqa: E402  (see above)
 
 __all__ = [
     "ANYTHING",

@@ -19,13 +19,14 @@ import pytest
 import bucketlog
 from bucketlog.errors import BucketlogError
 from bucketlog.storage.location import Location, parse, redact
-from bucketlog.testing.backend_suite import BackendSuite
-from bucketlog.testing.store_suite import OpenStore, StoreSuite
+from bucketlog.testing.backend import BackendSuite
+from bucketlog.testing.store import StoreSuite
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from bucketlog.backend import Backend
+    from bucketlog.testing.store.harness import OpenStore
 
 TARGET = "bucketlog-target"
 _LOCAL = ("file", "memory")

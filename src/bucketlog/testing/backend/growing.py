@@ -1,0 +1,347 @@
+"""Objects that grow: append, seal, cut and locks."""
+
+from __future__ import annotations
+
+import threading
+from functools import partial
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bucketlog.backend import (
+    ABSENT,
+    AppendBackend,
+    Backend,
+    Content,
+)
+from bucketlog.errors import ConflictError, NotFoundError
+from bucketlog.testing.backend.harness import (
+    _RECORD_BYTES,
+    BackendTests,
+    _appending,
+    _Attempt,
+    _check_one_winner,
+    _ExpectedError,
+    _record,
+    _take_lock,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from concurrent.futures import Future
+
+
+class GrowingTests(BackendTests):
+    """What a backend that declares `append` does."""
+
+    # -- append --------------------------------------------------------------------------------------------------------
+
+    def test_append_at_zero_makes_the_object(self, appender: AppendBackend, other_appender: AppendBackend) -> None:
+        """With `expected_size=0` an append makes the object, which then is listed and read as any other."""
+        appender.append("p/0.jsonl", b"first\n", expected_size=0)
+
+        assert other_appender.get("p/0.jsonl").data == b"first\n"
+        assert other_appender.head("p/0.jsonl").size == 6
+        assert [(entry.key, entry.size) for entry in self._listed(other_appender, "p/")] == [("p/0.jsonl", 6)]
+        with pytest.raises(ConflictError):
+            other_appender.put("p/0.jsonl", b"rival", if_version=ABSENT)
+
+    def test_append_adds_to_the_end(self, appender: AppendBackend, other_appender: AppendBackend) -> None:
+        """With the object's size as `expected_size` an append adds its bytes, whoever made the object."""
+        appender.append("p/0", b"first,", expected_size=0)
+        other_appender.append("p/0", b"second,", expected_size=6)
+        appender.append("p/0", b"third", expected_size=13)
+
+        assert other_appender.get("p/0").data == b"first,second,third"
+
+    def test_growth_is_seen_by_other_handles_at_once(
+        self, appender: AppendBackend, other_appender: AppendBackend
+    ) -> None:
+        """After an append has returned, every handle sees the new size, bytes and version, synced or not."""
+        appender.append("p/0", b"first", expected_size=0)
+        before = other_appender.get("p/0")
+
+        appender.append("p/0", b"second", expected_size=5, sync=False)
+
+        assert other_appender.get("p/0", 5).data == b"second"
+        assert other_appender.get("p/0", 3, 7).data == b"stse"
+        assert other_appender.head("p/0").size == 11
+        assert other_appender.head("p/0").version == other_appender.get("p/0").version != before.version
+
+    @pytest.mark.parametrize("expected_size", [0, 4, 6, 1000])
+    def test_append_at_another_size_changes_nothing(
+        self, appender: AppendBackend, other_appender: AppendBackend, expected_size: int
+    ) -> None:
+        """When the object's size is not `expected_size`, an append raises `ConflictError`, on any handle."""
+        appender.append("p/0", b"first", expected_size=0)
+
+        for handle in (appender, other_appender):
+            with pytest.raises(ConflictError):
+                handle.append("p/0", b"second", expected_size=expected_size)
+
+        assert other_appender.get("p/0").data == b"first"
+
+    def test_append_to_a_missing_object_makes_it_at_zero_only(self, appender: AppendBackend) -> None:
+        """With an `expected_size` above 0 an append raises `ConflictError` where there is no object, and makes none."""
+        with pytest.raises(ConflictError):
+            appender.append("p/0", b"second", expected_size=5)
+
+        with pytest.raises(NotFoundError):
+            appender.head("p/0")
+
+    def test_append_goes_on_after_a_conflict(self, appender: AppendBackend, other_appender: AppendBackend) -> None:
+        """Whoever lost reads the size again and appends there."""
+        appender.append("p/0", b"first,", expected_size=0)
+        other_appender.append("p/0", b"second,", expected_size=6)
+        with pytest.raises(ConflictError):
+            appender.append("p/0", b"third", expected_size=6)
+
+        appender.append("p/0", b"third", expected_size=appender.head("p/0").size)
+
+        assert other_appender.get("p/0").data == b"first,second,third"
+
+    def test_append_to_a_replaced_object_is_a_conflict(
+        self, appender: AppendBackend, other_appender: AppendBackend
+    ) -> None:
+        """An object made anew under the key is not the one a handle appended to, even at the same size."""
+        appender.append("p/0", b"first", expected_size=0)
+        other_appender.delete(["p/0"])
+        other_appender.append("p/0", b"other", expected_size=0)
+
+        with pytest.raises(ConflictError):
+            appender.append("p/0", b"second", expected_size=5)
+
+        assert other_appender.get("p/0").data == b"other"
+        appender.append("p/0", b", again", expected_size=5)
+        assert other_appender.get("p/0").data == b"other, again"
+
+    def test_sealed_object_never_grows(self, appender: AppendBackend, other_appender: AppendBackend) -> None:
+        """After `seal` an append raises `ConflictError` on every handle; the object is read as before."""
+        appender.append("p/0", b"first", expected_size=0)
+        other_appender.append("p/0", b"second", expected_size=5)
+
+        appender.seal("p/0")
+
+        for handle in (appender, other_appender):
+            with pytest.raises(ConflictError):
+                handle.append("p/0", b"third", expected_size=11)
+        assert other_appender.get("p/0").data == b"firstsecond"
+
+    def test_seal_is_seen_by_other_handles_and_may_be_repeated(
+        self, appender: AppendBackend, other_appender: AppendBackend
+    ) -> None:
+        """`is_sealed` is False before and True after, for every handle; sealing twice is no error."""
+        appender.append("p/0", b"first", expected_size=0)
+        appender.append("p/1", b"first", expected_size=0)
+        assert not other_appender.is_sealed("p/0")
+        assert not other_appender.is_sealed("p/missing")
+
+        appender.seal("p/0")
+        appender.seal("p/0")
+        other_appender.seal("p/0")
+
+        assert appender.is_sealed("p/0")
+        assert other_appender.is_sealed("p/0")
+        assert not other_appender.is_sealed("p/1")
+
+    def test_sealed_object_can_be_deleted(self, appender: AppendBackend, other_appender: AppendBackend) -> None:
+        """Sealing keeps an object from growing, not from being removed."""
+        appender.append("p/0", b"first", expected_size=0)
+        appender.seal("p/0")
+
+        other_appender.delete(["p/0"])
+
+        assert self._listed(appender, "") == []
+        assert not appender.is_sealed("p/0")
+
+    def test_sync_makes_an_unsynced_append_durable(self, appender: AppendBackend) -> None:
+        """`sync` works on an object that grows, again when nothing is left to do, and on a sealed one."""
+        appender.append("p/0", b"first", expected_size=0, sync=False)
+
+        appender.sync("p/0")
+        appender.sync("p/0")
+        appender.seal("p/0")
+        appender.sync("p/0")
+
+        assert appender.get("p/0").data == b"first"
+
+    def test_sync_of_a_missing_object_is_not_found(self, appender: AppendBackend) -> None:
+        """`sync` raises `NotFoundError` naming the key where nothing is stored."""
+        with pytest.raises(NotFoundError, match="p/missing"):
+            appender.sync("p/missing")
+
+    def test_cut_keeps_the_rest_aside(self, appender: AppendBackend, other_appender: AppendBackend) -> None:
+        """`cut` shortens an object for every handle, and what lay past the size is under the key `aside`."""
+        appender.append("p/0", b"whole,torn", expected_size=0)
+
+        other_appender.cut("p/0", 6, aside="p/.torn-1")
+
+        assert appender.get("p/0").data == b"whole,"
+        assert appender.get("p/.torn-1").data == b"torn"
+        with pytest.raises(ConflictError):
+            appender.append("p/0", b"next", expected_size=10)
+        appender.append("p/0", b"next", expected_size=6)
+        assert other_appender.get("p/0").data == b"whole,next"
+
+    def test_cut_without_aside_keeps_nothing(self, appender: AppendBackend) -> None:
+        """With `aside=None` what lay past the size is gone."""
+        appender.append("p/0", b"whole,torn", expected_size=0)
+
+        appender.cut("p/0", 6, aside=None)
+
+        assert appender.get("p/0").data == b"whole,"
+        assert [entry.key for entry in self._listed(appender, "")] == ["p/0"]
+
+    def test_race_to_append_at_one_size_has_one_winner(self, appending_rivals: list[AppendBackend]) -> None:
+        """Of any number of callers that believe the same size, exactly one appends, at every size."""
+        appending_rivals[0].append("p/0", b"", expected_size=0)
+
+        def attempt(handle: AppendBackend, number: int, data: bytes) -> _Attempt:
+            try:
+                handle.append("p/0", data, expected_size=number * _RECORD_BYTES)
+            except ConflictError:
+                return _Attempt(data, None)
+            return _Attempt(data, "appended")
+
+        rounds = self._race(appending_rivals, attempt)
+
+        for number, attempts in enumerate(rounds):
+            stored = appending_rivals[0].get("p/0", number * _RECORD_BYTES, (number + 1) * _RECORD_BYTES)
+            _check_one_winner(attempts, Content(stored.data, "appended"))
+        assert appending_rivals[0].head("p/0").size == self.race_rounds * _RECORD_BYTES
+
+    def test_appends_under_the_lock_never_conflict_or_mix(self, appending_rivals: list[AppendBackend]) -> None:
+        """Writers who read the size and append under one lock all succeed, and every record stands whole."""
+
+        def write(handle: AppendBackend, _number: int, data: bytes) -> bytes:
+            with handle.lock("p/"):
+                try:
+                    size = handle.head("p/0").size
+                except NotFoundError:
+                    size = 0
+                handle.append("p/0", data, expected_size=size, sync=False)
+            return data
+
+        written = [record for one_round in self._race(appending_rivals, write) for record in one_round]
+
+        stored = appending_rivals[0].get("p/0").data
+        assert len(stored) == len(written) * _RECORD_BYTES
+        found = [stored[at : at + _RECORD_BYTES] for at in range(0, len(stored), _RECORD_BYTES)]
+        assert sorted(found) == sorted(written)
+
+    def test_readers_see_an_object_grow_in_order(
+        self, appender: AppendBackend, open_handle: Callable[[], Backend]
+    ) -> None:
+        """What a reader gets while an object grows is always its beginning, and never gets shorter."""
+        readers = [open_handle() for _ in range(3)]
+        appender.append("p/0", b"", expected_size=0)
+        done = threading.Event()
+
+        def write() -> list[bytes]:
+            data = b""
+            try:
+                for number in range(self.race_rounds):
+                    more = _record(number)
+                    appender.append("p/0", more, expected_size=len(data), sync=False)
+                    data += more
+            finally:
+                done.set()
+            return [data]
+
+        def read(reader: Backend) -> list[bytes]:
+            seen = [b""]
+            while not done.is_set():
+                data = reader.get("p/0").data
+                if data != seen[-1]:
+                    seen.append(data)
+            return seen
+
+        tasks: list[Callable[[], list[bytes]]] = [write, *(partial(read, reader) for reader in readers)]
+        [whole], *found = self._together(tasks)
+
+        for seen in found:
+            assert all(whole.startswith(data) for data in seen)
+            assert [len(data) for data in seen] == sorted(len(data) for data in seen)
+
+    # -- locks ---------------------------------------------------------------------------------------------------------
+
+    def test_lock_excludes_other_handles(self, appending_rivals: list[AppendBackend]) -> None:
+        """Of the handles on a root, one at a time holds a folder's lock."""
+        assert self._count_under_lock(appending_rivals) == len(appending_rivals) * self.race_rounds
+
+    def test_lock_excludes_other_threads_of_its_handle(self, appender: AppendBackend) -> None:
+        """Of the threads of one handle, too, one at a time holds a folder's lock."""
+        assert self._count_under_lock([appender] * self.writers) == self.writers * self.race_rounds
+
+    def test_lock_is_reentrant_in_a_thread(self, appender: AppendBackend, other_appender: AppendBackend) -> None:
+        """A thread that holds a lock takes it again, and appends; it is free only when the first is released."""
+
+        def nest() -> Future[None]:
+            with appender.lock("p/"):
+                with appender.lock("p/"):
+                    appender.append("p/0", b"first", expected_size=0)
+                return self._check_kept_out(other_appender)
+
+        self._join(self._together([nest]))
+
+    def test_lock_is_released_by_an_error(self, appender: AppendBackend, other_appender: AppendBackend) -> None:
+        """An exception that leaves the block releases the lock."""
+
+        def fail() -> None:
+            with appender.lock("p/"):
+                raise _ExpectedError
+
+        with pytest.raises(_ExpectedError):
+            self._together([fail])
+
+        self._together([lambda: _take_lock(other_appender)])
+
+    def test_locks_of_two_folders_are_independent(self, appender: AppendBackend, other_appender: AppendBackend) -> None:
+        """The lock of one partition does not keep anyone out of another."""
+
+        def hold_both() -> None:
+            with appender.lock("p/"):
+                self._together([lambda: _take_lock(other_appender, folder="q/")])
+
+        self._together([hold_both])
+
+    def test_shared_locks_exclude_exclusive_ones_only(
+        self, appender: AppendBackend, other_appender: AppendBackend, open_handle: Callable[[], Backend]
+    ) -> None:
+        """Where something is stored any number hold a shared lock together, and nobody the exclusive one meanwhile."""
+        appender.append("p/0", b"first", expected_size=0)
+        writer = _appending(open_handle())
+        both_inside = threading.Barrier(2)
+
+        def read(handle: AppendBackend) -> None:
+            with handle.lock("p/", shared=True):
+                both_inside.wait(self.timeout_seconds / 4)
+
+        def read_while_another_would_write() -> Future[None]:
+            with appender.lock("p/", shared=True):
+                both_inside.wait(self.timeout_seconds / 4)
+                return self._check_kept_out(writer)
+
+        tasks: list[Callable[[], Future[None] | None]] = [read_while_another_would_write, partial(read, other_appender)]
+        kept_out = self._together(tasks)[0]
+
+        assert kept_out is not None
+        self._join([kept_out])
+
+    def test_exclusive_lock_keeps_shared_ones_out(self, appender: AppendBackend, other_appender: AppendBackend) -> None:
+        """While one holds the exclusive lock, a shared one waits."""
+
+        def hold() -> Future[None]:
+            with appender.lock("p/"):
+                return self._check_kept_out(other_appender, shared=True)
+
+        self._join(self._together([hold]))
+
+    def test_lock_is_not_listed(self, appender: AppendBackend) -> None:
+        """What a backend keeps for itself is neither listed nor makes a folder."""
+        appender.append("p/0", b"first", expected_size=0)
+        with appender.lock("p/"), appender.lock("q/"):
+            inside = [entry.key for entry in self._listed(appender, "")]
+
+        assert inside == ["p/0"]
+        assert [entry.key for entry in self._listed(appender, "", delimiter=True)] == ["p/"]

@@ -1,0 +1,220 @@
+"""Opening a store, and names."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bucketlog.errors import (
+    InvalidNameError,
+    InvalidOptionError,
+    ReadOnlyError,
+    StoreNotFoundError,
+)
+from bucketlog.store import EventStore
+from bucketlog.testing.store.harness import (
+    IMPOSSIBLE_NAMES,
+    OpenStore,
+    StoreTests,
+    _commit,
+    _event,
+    _ids,
+    _loaded,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+STRANGE_NAMES = (
+    "/",
+    "\\",
+    ".",
+    "..",
+    "../up",
+    "%2F",
+    "%",
+    "con",
+    "CON.txt",
+    "?",
+    "é",
+    "日本",
+    "a:b",
+    "a/b",
+    "a b",
+    " ",
+    "~",
+    ".hidden",
+    "trailing.",
+    "stream.json",
+    "bounds.json",
+    "00000000000000000000.jsonl",
+    "__",
+    "a\nb",
+    "x" * 255,
+    "ü" * 42 + "abc",
+)
+
+
+class OpeningTests(StoreTests):
+    """A store is opened and named."""
+
+    # -- opening -------------------------------------------------------------------------------------------------------
+
+    def test_store_is_an_event_store(self, store: EventStore) -> None:
+        """What `bucketlog.open` returns has all of `EventStore`."""
+        assert isinstance(store, EventStore)
+        assert not store.read_only
+
+    def test_handles_on_one_store_agree_about_it(self, store: EventStore, other: EventStore) -> None:
+        """The id was made with the store; every handle tells the same one, and the same URL."""
+        assert store.id
+        assert (other.id, other.url) == (store.id, store.url)
+
+    def test_nothing_is_made_with_create_off(self, open_handle: OpenStore) -> None:
+        """Where there is no store, `create=False` and `read_only=True` raise `StoreNotFoundError` and make none."""
+        with pytest.raises(StoreNotFoundError):
+            open_handle(create=False)
+        with pytest.raises(StoreNotFoundError):
+            open_handle(read_only=True)
+        with pytest.raises(FileNotFoundError):
+            open_handle(create=False)
+
+    def test_create_off_opens_a_store_that_is_there(self, store: EventStore, open_handle: OpenStore) -> None:
+        """`create=False` asks for a store, and opens it for writing."""
+        found = open_handle(create=False)
+
+        found.stream("orders").append(_event(1))
+
+        assert found.id == store.id
+        assert [event.id for event in store.stream("orders").read()] == ["e1"]
+
+    def test_store_is_a_context_manager_that_closes_it(self, open_handle: OpenStore) -> None:
+        """Leaving the block closes the handle; closing again does nothing."""
+        with open_handle() as store:
+            store.stream("orders").append(_event(1))
+
+        store.close()
+        store.close()
+
+    def test_closing_one_handle_leaves_the_others_open(self, store: EventStore, other: EventStore) -> None:
+        """Handles are independent."""
+        store.stream("orders").append(_event(1))
+        store.close()
+
+        other.stream("orders").append(_event(2))
+
+        assert _ids(other.stream("orders").read()) == ["e1", "e2"]
+
+    def test_reopening_sees_everything(self, open_handle: OpenStore) -> None:
+        """What was acknowledged is there for whoever opens the store later: events, settings and documents."""
+        with open_handle() as first:
+            first.stream("orders").append([_event(1), _event(2)])
+            first.stream("days", partition_by="day").append(_event(3))
+            first.checkpoints.save("position", {"at": 2})
+            first.snapshots.save("state", {"total": 3}, at="2026-02-05", cursor={"0": 2})
+            blob = first.blobs.put(b"attachment")
+            first.objects.put("notes/a.txt", b"note")
+
+        with open_handle() as again:
+            assert again.id == first.id
+            assert again.streams() == ["days", "orders"]
+            assert _ids(again.stream("orders").read()) == ["e1", "e2"]
+            assert again.stream("days").partitions() == ["2026-02-05"]
+            assert _commit(again.stream("orders").append(_event(4))).offsets == (2,)
+            assert _loaded(again, "position") == {"at": 2}
+            assert again.snapshots.load("state", "2026-02-05").cursor == {"0": 2}
+            assert again.blobs.get(blob.digest) == b"attachment"
+            assert again.objects.get("notes/a.txt") == b"note"
+
+    def test_read_only_handle_reads_and_writes_nothing(self, store: EventStore, open_handle: OpenStore) -> None:
+        """With `read_only=True` everything can be read, and whatever would write raises `ReadOnlyError`."""
+        store.stream("orders").append(_event(1))
+        store.checkpoints.save("position", 1)
+        reader = open_handle(read_only=True)
+
+        refused: list[Callable[[], object]] = [
+            lambda: reader.stream("orders").append(_event(2)),
+            lambda: reader.stream("new").append(_event(2)),
+            lambda: reader.checkpoints.save("position", 2),
+            lambda: reader.checkpoints.delete("position"),
+            lambda: reader.snapshots.save("state", {}),
+            lambda: reader.snapshots.prune("state", keep=0),
+            lambda: reader.blobs.put(b"bytes"),
+            lambda: reader.objects.put("a", b"bytes"),
+            lambda: reader.objects.delete("a"),
+            lambda: reader.subscribe("orders", "mailer"),
+        ]
+        for write in refused:
+            with pytest.raises(ReadOnlyError):
+                write()
+
+        assert reader.read_only
+        assert _ids(reader.stream("orders").read()) == ["e1"]
+        assert _loaded(reader, "position") == 1
+        assert store.streams() == ["orders"]
+        assert store.checkpoints.list() == ["position"]
+
+    def test_read_only_handle_sees_what_others_append(self, store: EventStore, open_handle: OpenStore) -> None:
+        """A reader opened before an append reads it afterwards."""
+        reader = open_handle(read_only=True).stream("orders")
+        assert _ids(reader.read()) == []
+
+        store.stream("orders").append(_event(1))
+
+        assert _ids(reader.read()) == ["e1"]
+
+    @pytest.mark.parametrize("sync", ["always", "interval", "never"])
+    def test_sync_modes_write_the_same_log(self, open_handle: OpenStore, sync: str) -> None:
+        """`sync` says when a local commit is made durable; what is read is the same, also by another handle."""
+        with open_handle(sync=sync) as store:
+            stream = store.stream("orders")
+            for number in range(3):
+                stream.append(_event(number))
+            assert _ids(open_handle().stream("orders").read()) == ["e0", "e1", "e2"]
+
+        again = open_handle().stream("orders")
+        assert again.verify().ok
+        assert _ids(again.read()) == ["e0", "e1", "e2"]
+
+    def test_unknown_sync_mode_is_refused(self, open_handle: OpenStore) -> None:
+        """`sync` is one of three."""
+        with pytest.raises(InvalidOptionError, match="sync") as caught:
+            open_handle(sync="sometimes")
+
+        assert caught.value.option == "sync"
+
+    # -- names ---------------------------------------------------------------------------------------------------------
+
+    def test_any_text_names_a_stream(self, store: EventStore, other: EventStore) -> None:
+        """Names that try paths, escapes or devices are names: each its own stream, listed as given, sorted."""
+        for name in STRANGE_NAMES:
+            store.stream(name).append(_event(1, data=name))
+
+        assert other.streams() == sorted(STRANGE_NAMES)
+        for name in STRANGE_NAMES:
+            assert [event.data for event in other.stream(name).read()] == [name]
+
+    def test_any_text_names_a_partition(self, store: EventStore, other: EventStore) -> None:
+        """Partitions are named as freely as streams, and their events come back with the name as given."""
+        stream = store.stream("orders")
+        for name in STRANGE_NAMES:
+            assert stream.append(_event(1, data=name), partition=name).partition == name
+
+        found = list(other.stream("orders").read())
+
+        assert other.stream("orders").partitions() == sorted(STRANGE_NAMES)
+        assert [(event.partition, event.data) for event in found] == [(name, name) for name in sorted(STRANGE_NAMES)]
+
+    @pytest.mark.parametrize("name", IMPOSSIBLE_NAMES, ids=["empty", "nul", "surrogate", "256 bytes", "258 encoded"])
+    def test_impossible_names_are_refused(self, store: EventStore, name: str) -> None:
+        """No name is empty, holds NUL or lone surrogates, or takes over 255 bytes; nothing is written."""
+        with pytest.raises(InvalidNameError):
+            store.stream(name)
+        with pytest.raises(InvalidNameError):
+            store.stream("orders").append(_event(1), partition=name)
+        with pytest.raises(InvalidNameError):
+            store.checkpoints.save(name, 1)
+
+        assert store.streams() == []

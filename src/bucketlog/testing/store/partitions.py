@@ -1,0 +1,220 @@
+"""Partitions."""
+
+from __future__ import annotations
+
+from datetime import timedelta, timezone
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from bucketlog.commit import Commit
+from bucketlog.errors import (
+    DuplicateEventError,
+    InvalidEventError,
+    StreamSettingsError,
+)
+from bucketlog.testing.store.harness import (
+    START,
+    StoreTests,
+    _event,
+    _ids,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from bucketlog.event import Event
+    from bucketlog.store import EventStore
+    from bucketlog.stream import Stream
+
+
+class PartitionTests(StoreTests):
+    """Where events go."""
+
+    # -- partitions ----------------------------------------------------------------------------------------------------
+
+    @pytest.mark.parametrize(
+        ("partition_by", "expected"),
+        [
+            (None, ["0", "0", "0", "0"]),
+            ("single", ["0", "0", "0", "0"]),
+            ("day", ["2026-02-05", "2026-02-06", "2026-02-05", "2026-02-04"]),
+            ("subject", ["b", "a", "b", "c"]),
+            ("source", ["nyc", "ewr", "ewr", "nyc"]),
+            (lambda event: f"kind {event.type}", ["kind x", "kind x", "kind y", "kind y"]),
+        ],
+        ids=["none", "single", "day", "subject", "source", "callable"],
+    )
+    def test_events_go_where_the_partitioning_says(
+        self,
+        store: EventStore,
+        other: EventStore,
+        partition_by: str | Callable[[Event], str] | None,
+        expected: list[str],
+    ) -> None:
+        """A batch is one commit in each partition it touches, in the order of their first event."""
+        stream = store.stream("orders", partition_by=partition_by)
+        evening = (START + timedelta(hours=10)).astimezone(timezone(timedelta(hours=-5)))  # the same day there and here
+        batch = [
+            _event(0, subject="b", source="nyc", type="x"),
+            _event(1, subject="a", source="ewr", type="x", days=1),
+            _event(2, subject="b", source="ewr", type="y", time=evening),
+            _event(3, subject="c", source="nyc", type="y", days=-1),
+        ]
+
+        result = stream.append(batch)
+
+        commits = result if isinstance(result, list) else [result]
+        assert isinstance(result, Commit) == (partition_by in (None, "single"))
+        assert [commit.partition for commit in commits] == list(dict.fromkeys(expected))
+        for commit in commits:
+            assert commit.indexes == tuple(index for index, name in enumerate(expected) if name == commit.partition)
+            assert commit.offsets == tuple(range(len(commit.indexes)))
+        assert other.stream("orders").partitions() == sorted(set(expected))
+        assert {event.id: event.partition for event in other.stream("orders").read()} == {
+            f"e{index}": name for index, name in enumerate(expected)
+        }
+
+    def test_hash_partitioning_keeps_a_subject_together(self, store: EventStore, other: EventStore) -> None:
+        """`hash:4` spreads subjects over at most four partitions, and always puts one into the same."""
+        stream = store.stream("orders", partition_by="hash:4")
+        stream.append([_event(number, subject=f"s{number % 20}") for number in range(40)])
+        other.stream("orders").append([_event(100 + number, subject=f"s{number}") for number in range(20)])
+
+        places: dict[str | None, set[str | None]] = {}
+        for event in stream.read():
+            places.setdefault(event.subject, set()).add(event.partition)
+
+        assert {len(partitions) for partitions in places.values()} == {1}
+        assert set(stream.partitions()) <= {"0", "1", "2", "3"}
+        assert len(stream.partitions()) > 1
+
+    def test_single_event_of_a_partitioned_stream_returns_a_list(self, store: EventStore) -> None:
+        """What `append` returns depends on the stream, not on the number of events."""
+        days = store.stream("days", partition_by="day")
+
+        assert days.append(_event(0)) == [Commit("2026-02-05", 0, 1, (0,), (), (0,))]
+        assert days.append(_event(1), partition="2026-02-05") == Commit("2026-02-05", 1, 2, (1,), (), (0,))
+
+    def test_partition_may_be_named(self, stream: Stream) -> None:
+        """`partition=` overrules the partitioning; offsets and ids are those of that partition."""
+        stream.append([_event(0), _event(1)])
+
+        commit = stream.append([_event(0), _event(2)], partition="side")
+
+        assert commit == Commit("side", 0, 2, (0, 1), (), (0, 1))
+        assert stream.partitions() == ["0", "side"]
+
+    def test_stream_by_day_keeps_a_day_together(self, store: EventStore) -> None:
+        """An event cannot be put under another day than its own: readers by time would not find it."""
+        days = store.stream("days", partition_by="day")
+
+        with pytest.raises(StreamSettingsError):
+            days.append(_event(0), partition="2026-02-06")
+
+        assert store.streams() == []
+
+    @pytest.mark.parametrize("partition_by", ["subject", "source"])
+    def test_event_without_what_partitions_it_is_refused(self, store: EventStore, partition_by: str) -> None:
+        """A stream by subject, or source, takes only events that have one; nothing is written."""
+        stream = store.stream("orders", partition_by=partition_by)
+
+        with pytest.raises(InvalidEventError) as caught:
+            stream.append([_event(0, subject="a", source="b"), _event(1)])
+
+        assert (caught.value.index, caught.value.field) == (1, partition_by)
+        assert store.streams() == []
+
+    def test_first_append_settles_the_partitioning(self, store: EventStore, other: EventStore) -> None:
+        """The choice is stored; without one a stream is as stored, and another choice is `StreamSettingsError`."""
+        store.stream("days", partition_by="day").append(_event(0))
+
+        for wrong in ("single", "subject", "hash:4", lambda _: "0"):
+            with pytest.raises(StreamSettingsError):
+                other.stream("days", partition_by=wrong).append(_event(1))
+        other.stream("days").append(_event(2, days=1))
+
+        assert store.stream("days").partitions() == ["2026-02-05", "2026-02-06"]
+        assert _ids(store.stream("days").read()) == ["e0", "e2"]
+
+    def test_choice_of_a_reader_settles_nothing(self, store: EventStore) -> None:
+        """`store.stream` does no I/O: only an append stores the partitioning."""
+        assert list(store.stream("orders", partition_by="day").read()) == []
+
+        store.stream("orders").append(_event(0))
+
+        assert store.stream("orders").partitions() == ["0"]
+
+    def test_custom_partitioning_is_brought_again(self, store: EventStore, other: EventStore) -> None:
+        """A callable cannot be stored: whoever appends brings it again, or names the partition."""
+        store.stream("orders", partition_by=lambda event: event.type).append(_event(0))
+        without = other.stream("orders")
+
+        with pytest.raises(StreamSettingsError):
+            without.append(_event(1))
+        without.append(_event(1), partition="named")
+        other.stream("orders", partition_by=lambda event: event.type).append(_event(2))
+
+        assert {event.id: event.partition for event in without.read()} == {
+            "e0": "test.event",
+            "e1": "named",
+            "e2": "test.event",
+        }
+
+    @pytest.mark.parametrize("wrong", ["days", "", "hash", "hash:0", "hash:-1", "hash:x", "hash:04", 7])
+    def test_unknown_partitioning_is_refused(self, store: EventStore, wrong: Any) -> None:  # noqa: ANN401
+        """`partition_by` is one of those that the store knows, or a callable."""
+        with pytest.raises(StreamSettingsError):
+            store.stream("orders", partition_by=wrong)
+
+    def test_id_is_known_across_days(self, store: EventStore, other: EventStore) -> None:
+        """In a stream by day a repeat may carry another time: it is a duplicate of the first, on the first's day."""
+        days = store.stream("days", partition_by="day")
+        days.append([_event(0), _event(1)])
+        repeat = _event(1, days=3)
+
+        for stream in (days, other.stream("days")):
+            with pytest.raises(DuplicateEventError) as caught:
+                stream.append(repeat)
+            assert (caught.value.partition, caught.value.offset) == ("2026-02-05", 1)
+            assert stream.append(repeat, on_duplicate="skip") == [Commit("2026-02-05", 2, 2, (1,), (0,), (0,))]
+
+        assert days.partitions() == ["2026-02-05"]
+
+    def test_id_is_known_across_days_with_a_partition_named(self, store: EventStore, other: EventStore) -> None:
+        """Naming the day does not store an id a second time."""
+        store.stream("days", partition_by="day").append([_event(0), _event(1)])
+        repeat = _event(1, days=3)
+
+        for handle in (store, other):
+            with pytest.raises(DuplicateEventError) as caught:
+                handle.stream("days").append([_event(2, days=3), repeat], partition="2026-02-08")
+            assert (caught.value.event_id, caught.value.index, caught.value.partition) == ("e1", 1, "2026-02-05")
+
+        assert store.stream("days").partitions() == ["2026-02-05"]
+
+    def test_repeat_inside_a_batch_is_found_across_days(self, store: EventStore) -> None:
+        """Also inside a batch of several days an id is stored once, on the day of its first event."""
+        days = store.stream("days", partition_by="day")
+        batch = [_event(0), _event(1, days=1), _event(0, days=1)]
+
+        with pytest.raises(DuplicateEventError):
+            days.append(batch)
+        commits = days.append(batch, on_duplicate="skip")
+
+        assert commits == [
+            Commit("2026-02-05", 0, 1, (0, 0), (2,), (0, 2)),
+            Commit("2026-02-06", 0, 1, (0,), (), (1,)),
+        ]
+
+    def test_checks_of_all_partitions_come_before_the_first_write(self, store: EventStore) -> None:
+        """A duplicate in one partition leaves the others unwritten too."""
+        stream = store.stream("orders", partition_by="subject")
+        stream.append(_event(0, subject="b"))
+
+        with pytest.raises(DuplicateEventError) as caught:
+            stream.append([_event(1, subject="a"), _event(0, subject="b")])
+
+        assert caught.value.index == 1
+        assert caught.value.commits == ()
+        assert stream.partitions() == ["b"]

@@ -1,0 +1,363 @@
+"""Reading, cursors, recent and get."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from datetime import timedelta, timezone
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from bucketlog.cursor import Cursor
+from bucketlog.errors import (
+    OffsetOutOfRangeError,
+)
+from bucketlog.event import Event
+from bucketlog.testing.store.harness import (
+    START,
+    StoreTests,
+    _event,
+    _ids,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from bucketlog.store import EventStore
+    from bucketlog.stream import Stream
+
+
+class ReadingTests(StoreTests):
+    """What a reader sees."""
+
+    # -- read ----------------------------------------------------------------------------------------------------------
+
+    def test_stream_that_was_never_written_reads_as_empty(self, store: EventStore) -> None:
+        """Looking at a stream that is not there is no error, and does not make it."""
+        stream = store.stream("nothing")
+
+        assert list(stream.read()) == []
+        assert list(stream.read(partitions=["0"])) == []
+        assert list(stream.read_batches()) == []
+        assert stream.recent(5) == []
+        assert stream.get("e0") is None
+        assert stream.partitions() == []
+        assert stream.cursor() == {}
+        assert stream.stats().events == 0
+        assert stream.verify().ok
+        assert store.streams() == []
+
+    def test_events_come_partition_by_partition_in_order(self, store: EventStore) -> None:
+        """Partitions in the order of their names, in each of them by offset."""
+        stream = store.stream("orders")
+        for number, partition in enumerate(["b", "a", "c", "a", "b"]):
+            stream.append([_event(2 * number), _event(2 * number + 1)], partition=partition)
+
+        found = [(event.partition, event.offset) for event in stream.read()]
+
+        assert found == [("a", n) for n in range(4)] + [("b", n) for n in range(4)] + [("c", n) for n in range(2)]
+        assert [event.partition for event in stream.read(partitions=["c", "a"])] == ["a"] * 4 + ["c"] * 2
+        assert list(stream.read(partitions=["nowhere"])) == []
+
+    @pytest.mark.parametrize(
+        "filters",
+        [
+            {"types": ["order.placed"]},
+            {"types": ["order.placed", "order.paid"]},
+            {"types": ["nothing"]},
+            {"types": []},
+            {"subjects": ["s1"]},
+            {"subjects": ["s0", "s2"]},
+            {"sources": ["é/日本"]},
+            {"tags": ["UA"]},
+            {"tags": ["UA", "B6"]},
+            {"since": START + timedelta(hours=5)},
+            {"until": START + timedelta(hours=5)},
+            {"since": START + timedelta(hours=3), "until": START + timedelta(hours=30)},
+            {"since": (START + timedelta(hours=3)).astimezone(timezone(timedelta(hours=9)))},
+            {"types": ["order.placed", "order.paid"], "subjects": ["s1"], "tags": ["UA"]},
+            {"types": ["order.placed"], "since": START + timedelta(hours=4), "sources": ["nyc"]},
+        ],
+        ids=str,
+    )
+    @pytest.mark.parametrize("partition_by", ["single", "day"])
+    def test_filters_are_or_ed_inside_and_and_ed_between(
+        self, store: EventStore, partition_by: str, filters: dict[str, Any]
+    ) -> None:
+        """An event passes when each list given holds one of its values, and `since <= time < until`."""
+        stream = store.stream("orders", partition_by=partition_by)
+        events = _mixed_events(40)
+        stream.append(events[:25])
+        stream.append(events[25:])
+        in_order = sorted(events, key=lambda event: event.time.date()) if partition_by == "day" else events
+        expected = [event.id for event in in_order if _passes(event, filters)]
+
+        reader = stream.read(**filters)
+
+        assert _ids(reader) == expected
+        assert _ids(itertools.chain.from_iterable(batch.events for batch in stream.read_batches(**filters))) == expected
+        assert _ids(stream.read(**filters, limit=3)) == expected[:3]
+
+    def test_filter_is_not_misled_by_what_other_fields_hold(self, stream: Stream) -> None:
+        """A value that stands elsewhere in the event, or is part of another, does not match."""
+        stream.append(
+            [
+                _event(0, type="wanted"),
+                _event(1, data={"type": "wanted", "tags": ["wanted"], "subject": "wanted"}),
+                _event(2, type="unwanted", meta={"subject": "wanted"}),
+                _event(3, subject="wanted", data='"type":"wanted"'),
+                _event(4, tags=("wanted",)),
+            ]
+        )
+
+        assert _ids(stream.read(types=["wanted"])) == ["e0"]
+        assert _ids(stream.read(subjects=["wanted"])) == ["e3"]
+        assert _ids(stream.read(tags=["wanted"])) == ["e4"]
+
+    def test_naive_times_are_refused(self, stream: Stream) -> None:
+        """A time without a zone may mean several instants."""
+        naive = START.replace(tzinfo=None)
+
+        for call in (partial(stream.read, since=naive), partial(stream.recent, 1, until=naive)):
+            with pytest.raises(ValueError, match="naive"):
+                call()
+
+    def test_text_in_place_of_a_list_is_refused(self, stream: Stream) -> None:
+        """`types="order.placed"` would mean its letters; it is a mistake."""
+        stream.append(_event(0))
+
+        for name in ("types", "subjects", "sources", "tags", "partitions"):
+            with pytest.raises(TypeError, match=name):
+                list(stream.read(**{name: "text"}))  # type: ignore[arg-type]  # the mistake tested here
+
+    def test_limit_is_at_most_so_many(self, stream: Stream) -> None:
+        """`limit` counts events that pass; 0 reads nothing, and below that there is no number of events."""
+        stream.append([_event(number) for number in range(5)])
+
+        assert _ids(stream.read(limit=3)) == ["e0", "e1", "e2"]
+        assert _ids(stream.read(limit=10)) == [f"e{number}" for number in range(5)]
+        assert _ids(stream.read(limit=0)) == []
+        assert sum(len(batch.events) for batch in stream.read_batches(limit=3)) == 3
+        with pytest.raises(ValueError, match="limit"):
+            stream.read(limit=-1)
+
+    def test_batches_hold_what_read_yields(self, store: EventStore) -> None:
+        """`read_batches` is `read` in pieces: of one partition each, contiguous, with the offsets told."""
+        stream = store.stream("orders")
+        for number in range(6):
+            stream.append([_event(10 * number + n) for n in range(3)], partition=f"p{number % 2}")
+
+        batches = list(stream.read_batches())
+
+        assert [event for batch in batches for event in batch.events] == list(stream.read())
+        for batch in batches:
+            assert batch.events
+            assert {event.partition for event in batch.events} == {batch.partition}
+            places = [event.offset for event in batch.events]
+            assert places == list(range(batch.first_offset, batch.first_offset + len(places)))
+
+    def test_long_stream_is_read_whole(self, store: EventStore, other: EventStore) -> None:
+        """Thousands of events come in order, none twice, however they are cut into pieces."""
+        stream = store.stream("orders")
+        for first in range(0, 6000, 2000):
+            stream.append([_event(first + n, data={"text": "x" * (n % 500)}) for n in range(2000)])
+
+        found = list(other.stream("orders").read())
+
+        assert [event.id for event in found] == [f"e{number}" for number in range(6000)]
+        assert [event.offset for event in found] == list(range(6000))
+        assert [len(event.data["text"]) for event in found[1990:2010]] == [n % 500 for n in range(1990, 2000)] + [
+            *range(10)
+        ]
+        assert _ids(other.stream("orders").read({"0": 5990})) == [f"e{number}" for number in range(5990, 6000)]
+
+    # -- cursors -------------------------------------------------------------------------------------------------------
+
+    @pytest.mark.parametrize("filters", [{}, {"subjects": ["s1"]}], ids=["all", "filtered"])
+    def test_resuming_anywhere_loses_and_repeats_nothing(self, store: EventStore, filters: dict[str, Any]) -> None:
+        """Stopped after any event, by a limit or by breaking off, the cursor goes on with the very next one."""
+        stream = store.stream("orders", partition_by="source")
+        for part in (_mixed_events(8), _mixed_events(14)[8:]):
+            stream.append(part)
+        everything = _ids(stream.read(**filters))
+
+        for count in range(len(everything) + 1):
+            limited = stream.read(**filters, limit=count)
+            assert _ids(limited) == everything[:count]
+            assert _ids(stream.read(limited.cursor, **filters)) == everything[count:]
+
+            broken_off = stream.read(**filters)
+            assert _ids(itertools.islice(broken_off, count)) == everything[:count]
+            stored = json.loads(json.dumps(dict(broken_off.cursor)))
+            assert _ids(stream.read(stored, **filters)) == everything[count:]
+
+    def test_every_offset_is_a_place_to_go_on(self, stream: Stream) -> None:
+        """A cursor may name any offset, inside a commit too, up to the end."""
+        stream.append([_event(0), _event(1), _event(2)])
+        stream.append([_event(3), _event(4)])
+
+        for offset in range(6):
+            assert _ids(stream.read({"0": offset})) == [f"e{number}" for number in range(offset, 5)]
+            batches = list(stream.read_batches({"0": offset}))
+            assert [batch.first_offset for batch in batches[:1]] == [offset] * (offset < 5)
+
+    def test_cursor_of_batches_is_behind_the_last_one(self, stream: Stream) -> None:
+        """A batch that was handed out is behind the cursor, whole; with a limit, as much of it as was handed out."""
+        stream.append([_event(0), _event(1), _event(2)])
+        reader = stream.read_batches(limit=2)
+
+        [batch] = list(reader)
+
+        assert _ids(batch.events) == ["e0", "e1"]
+        assert reader.cursor == {"0": 2}
+        assert _ids(stream.read(reader.cursor)) == ["e2"]
+
+    def test_cursor_of_a_filtered_read_skips_what_it_examined(self, store: EventStore) -> None:
+        """Read to its end, a filtered read stands where the stream ends, though nothing may have passed."""
+        stream = store.stream("orders")
+        stream.append([_event(0), _event(1)], partition="a")
+        stream.append([_event(2), _event(3)], partition="b")
+        reader = stream.read(types=["none of these"])
+
+        assert _ids(reader) == []
+
+        assert reader.cursor == stream.cursor() == {"a": 2, "b": 2}
+
+    def test_cursor_of_the_stream_is_where_it_ends(self, store: EventStore, other: EventStore) -> None:
+        """`stream.cursor()` has every partition's next offset: reading after it yields what came since."""
+        stream = store.stream("orders")
+        stream.append([_event(0), _event(1)], partition="a")
+        end = other.stream("orders").cursor()
+        stream.append(_event(2), partition="a")
+        stream.append(_event(3), partition="b")
+
+        assert isinstance(end, Cursor)
+        assert end == {"a": 2}
+        assert _ids(other.stream("orders").read(end)) == ["e2", "e3"]
+
+    def test_late_event_is_never_missed_by_a_cursor(self, store: EventStore) -> None:
+        """An event with an old time that is written now comes behind every cursor taken before."""
+        days = store.stream("days", partition_by="day")
+        days.append([_event(0), _event(1, days=1)])
+        reader = days.read()
+        assert _ids(reader) == ["e0", "e1"]
+
+        days.append([_event(2), _event(3, days=-7)])
+
+        assert _ids(days.read(reader.cursor)) == ["e3", "e2"]
+
+    @pytest.mark.parametrize(
+        ("cursor", "end"), [({"0": 4}, 3), ({"0": 2**40}, 3), ({"0": 1, "gone": 1}, 0)], ids=["one", "far", "partition"]
+    )
+    def test_cursor_beyond_the_end_is_told(self, stream: Stream, cursor: dict[str, int], end: int) -> None:
+        """A cursor that the log does not reach is `OffsetOutOfRangeError`, never a silent jump: a restored copy?"""
+        stream.append([_event(0), _event(1), _event(2)])
+        wrong = max(cursor, key=lambda name: name == "gone")
+
+        for read in (partial(stream.read, cursor), partial(stream.read_batches, cursor)):
+            with pytest.raises(OffsetOutOfRangeError) as caught:
+                list(read())
+            error = caught.value
+            assert (error.partition, error.offset, error.start, error.next_offset) == (wrong, cursor[wrong], 0, end)
+        with pytest.raises(OffsetOutOfRangeError), stream.tail(cursor) as tail:
+            list(tail)
+
+    @pytest.mark.parametrize("wrong", [{"0": -1}, {"0": 1.5}, {"0": "1"}, {"": 1}, ["0"], "0", 3])
+    def test_what_is_no_cursor_is_refused(self, stream: Stream, wrong: Any) -> None:  # noqa: ANN401
+        """A cursor maps partitions to offsets; anything else is a mistake that is told at the call."""
+        for call in (stream.read, stream.read_batches, stream.tail):
+            with pytest.raises(ValueError, match="cursor"):
+                call(wrong)
+
+    # -- recent and get ------------------------------------------------------------------------------------------------
+
+    @pytest.mark.parametrize(
+        "filters",
+        [
+            {},
+            {"types": ["order.placed", "order.paid"]},
+            {"subject": "s1"},
+            {"source": "nyc"},
+            {"tags": ["UA"]},
+            {"since": START + timedelta(hours=3), "until": START + timedelta(hours=30)},
+            {"subject": "s2", "types": ["order.paid"], "until": START + timedelta(hours=40)},
+        ],
+        ids=str,
+    )
+    @pytest.mark.parametrize("partition_by", ["single", "day"])
+    def test_recent_is_the_newest_by_time_and_id(
+        self, store: EventStore, partition_by: str, filters: dict[str, Any]
+    ) -> None:
+        """`recent(n)` is ordered by `(time, id)`, newest first, whenever and wherever the events were written."""
+        stream = store.stream("orders", partition_by=partition_by)
+        events = _mixed_events(40)
+        stream.append(events[:30])
+        stream.append(events[30:])
+        model = sorted(events, key=lambda event: (event.time, event.id), reverse=True)
+        lists = {f"{name}s" if name in ("subject", "source") else name: value for name, value in filters.items()}
+        lists = {name: [value] if isinstance(value, str) else value for name, value in lists.items()}
+        expected = [event.id for event in model if _passes(event, lists)]
+
+        for count in (1, 4, 100):
+            assert [event.id for event in stream.recent(count, **filters)] == expected[:count]
+        assert stream.recent(0, **filters) == []
+
+    def test_recent_sees_late_events_where_their_time_says(self, store: EventStore) -> None:
+        """An event of today that is written last does not hide behind older ones, nor an old one before newer."""
+        days = store.stream("days", partition_by="day")
+        days.append([_event(0), _event(1, days=2)])
+        days.append(_event(2, days=1))
+
+        assert [event.id for event in days.recent(3)] == ["e1", "e2", "e0"]
+
+    def test_get_finds_an_event_by_its_id(self, store: EventStore, other: EventStore) -> None:
+        """`get` returns the event with its place, from whichever partition, or None."""
+        stream = store.stream("orders")
+        stream.append([_event(0), _event(1)], partition="a")
+        stream.append([_event(2, id='é "quoted"')], partition="b")
+
+        found = other.stream("orders").get("e1")
+        strange = other.stream("orders").get('é "quoted"')
+
+        assert found is not None
+        assert (found.id, found.partition, found.offset, found.data) == ("e1", "a", 1, 1)
+        assert strange is not None
+        assert strange.partition == "b"
+        assert stream.get("e") is None
+
+
+def _mixed_events(count: int) -> list[Event]:
+    """Return events that differ in everything a filter looks at, over two days, in no order of time."""
+    types, tags = ["order.placed", "order.paid", "order.sent"], ["UA", "B6", "AA"]
+    return [
+        Event(
+            type=types[number % 3],
+            id=f"id-{(number * 7) % count:03}" if count % 7 else f"id-{number:03}",
+            subject=f"s{number % 4}" if number % 5 else None,
+            source=["nyc", "ewr", "é/日本"][(number // 2) % 3],
+            time=START + timedelta(hours=(number * 11) % 36),
+            tags=tuple(tags[: number % 4]),
+            data={"number": number, "types": types},
+        )
+        for number in range(count)
+    ]
+
+
+def _passes(event: Event, filters: Mapping[str, Any]) -> bool:
+    """Tell whether an event passes: said once more, plainly."""
+    held: dict[str, Sequence[str | None]] = {
+        "types": [event.type],
+        "subjects": [event.subject],
+        "sources": [event.source],
+        "tags": event.tags,
+    }
+    return all(
+        event.time >= value
+        if name == "since"
+        else event.time < value
+        if name == "until"
+        else any(one in value for one in held[name])
+        for name, value in filters.items()
+    )
