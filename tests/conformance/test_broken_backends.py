@@ -1,8 +1,13 @@
-"""The suite turns red for every backend of `broken`, green for the one they derive from, and tells why."""
+"""The suite turns red for every backend of `broken`, green for the one they derive from, and shows why."""
+
+import importlib
+import pkgutil
 
 import pytest
+from _pytest.assertion.rewrite import AssertionRewritingHook
 
-from bucketlog.testing import BackendSuite
+from bucketlog import testing
+from bucketlog.testing import BackendSuite, StoreSuite
 
 from .broken import NOTICED_BY
 from .dict_backend import DictBackend, Root
@@ -76,7 +81,62 @@ def test_author_sees_the_values_that_an_assertion_compared(pytester):
     assert any("assert b'012' == b'0123'" in report.longreprtext for report in failed)
 
 
-def test_author_who_forgets_the_fixture_is_told_its_name(pytester):
+# Runs in a process of its own, where nothing imports the suites before the author's file does.
+IN_A_SUBCLASS = """
+import uuid
+import bucketlog
+import pytest
+from bucketlog.backend import find_factory
+from bucketlog.testing import BackendSuite, StoreSuite
+
+class TestBackend(BackendSuite):
+    @pytest.fixture
+    def open_backend(self):
+        backend = find_factory("memory")("memory://rewritten", {}, create=True)
+        backend.get = lambda key: type(backend).get(backend, key)._replace(data=b"wrong")
+        return lambda: backend
+
+class TestStore(StoreSuite):
+    @pytest.fixture
+    def open_store(self):
+        url = f"memory://{uuid.uuid4()}"
+        return lambda **options: bucketlog.open(url, **options)
+
+    @pytest.fixture
+    def stream(self, store):
+        store.stream("orders").append(bucketlog.Event(type="test.event"))
+        return store.stream("orders")
+"""
+
+
+@pytest.mark.parametrize(
+    ("test", "shown"),
+    [
+        ("TestBackend::test_put_replaces_what_was_there", "assert b'wrong' == b'short'"),
+        ("TestStore::test_nothing_new_writes_nothing", "assert ((2, 1), (0, 1)) == ((1, 0), (0, 1))"),
+    ],
+)
+def test_assertion_that_fails_in_a_subclass_shows_its_values(pytester, test, shown):
+    path = pytester.makepyfile(IN_A_SUBCLASS)
+
+    result = pytester.runpytest_subprocess(*WITHOUT_PLUGINS, "-q", f"{path.name}::{test}")
+
+    result.stdout.fnmatch_lines([f"E*{shown}*"])
+
+
+def test_assertions_of_every_module_of_the_suites_are_rewritten():
+    modules = [module.name for module in pkgutil.walk_packages(testing.__path__, "bucketlog.testing.")]
+    suites = [name for name in modules if name.startswith(("bucketlog.testing.backend", "bucketlog.testing.store"))]
+
+    plain = [
+        name for name in suites if not isinstance(importlib.import_module(name).__loader__, AssertionRewritingHook)
+    ]
+
+    assert len(suites) >= 15
+    assert plain == []
+
+
+def test_author_who_forgets_the_fixture_sees_its_name(pytester):
     path = pytester.makepyfile("from bucketlog.testing import BackendSuite\nclass TestIt(BackendSuite): pass")
 
     test = f"{path.name}::TestIt::test_closing_twice_does_nothing"
@@ -85,8 +145,9 @@ def test_author_who_forgets_the_fixture_is_told_its_name(pytester):
     assert ["TestIt must define the fixture open_backend" in report.longreprtext for report in failed] == [True]
 
 
-def test_every_inherited_test_says_what_it_specifies():
-    tests = {name: getattr(BackendSuite, name) for name in dir(BackendSuite) if name.startswith("test_")}
+@pytest.mark.parametrize("suite", [BackendSuite, StoreSuite])
+def test_every_inherited_test_says_what_it_specifies(suite):
+    tests = {name: getattr(suite, name) for name in dir(suite) if name.startswith("test_")}
 
     assert tests
     assert [name for name, test in tests.items() if not test.__doc__] == []
