@@ -20,7 +20,7 @@ from bucketlog.backend import (
 )
 from bucketlog.testing.backend.conditions import ConditionTests
 from bucketlog.testing.backend.growing import GrowingTests
-from bucketlog.testing.backend.harness import _appending, _needs
+from bucketlog.testing.backend.harness import appending, needs
 from bucketlog.testing.backend.listing import ListingTests
 from bucketlog.testing.backend.objects import ObjectTests
 from bucketlog.testing.backend.watching import WatchingTests
@@ -86,22 +86,22 @@ class BackendSuite(WatchingTests, GrowingTests, ListingTests, ConditionTests, Ob
     @pytest.fixture
     def appender(self, backend: Backend) -> AppendBackend:
         """Return the handle `backend`, which can append; skips the test when that is not declared."""
-        return _appending(backend)
+        return appending(backend)
 
     @pytest.fixture
     def other_appender(self, other: Backend) -> AppendBackend:
         """Return the handle `other`, which can append."""
-        return _appending(other)
+        return appending(other)
 
     @pytest.fixture
     def appending_rivals(self, rivals: list[Backend]) -> list[AppendBackend]:
         """Return one handle that can append for each writer of a race."""
-        return [_appending(handle) for handle in rivals]
+        return [appending(handle) for handle in rivals]
 
     @pytest.fixture
     def watcher(self, backend: Backend) -> WatchBackend:
         """Return the handle `backend`, which can watch; skips the test when that is not declared."""
-        _needs(backend, "watch")
+        needs(backend, "watch")
         assert isinstance(backend, WatchBackend)
         return backend
 

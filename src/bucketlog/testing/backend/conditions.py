@@ -15,15 +15,14 @@ from bucketlog.backend import (
     Content,
     Version,
 )
-from bucketlog.errors import ConflictError, NotFoundError
+from bucketlog.errors import CapabilityError, ConflictError, NotFoundError
 from bucketlog.testing.backend.harness import (
     BackendTests,
-    _check_one_winner,
-    _needs,
-    _open_store,
-    _refusals,
-    _refuses_several_writers,
-    _try_put,
+    check_one_winner,
+    make_store,
+    needs,
+    refuses_several_writers,
+    try_put,
 )
 
 if TYPE_CHECKING:
@@ -50,7 +49,7 @@ class ConditionTests(BackendTests):
 
     def test_put_if_absent_makes_an_object(self, backend: Backend) -> None:
         """With `ABSENT` a put succeeds where nothing is stored, and its version is the object's."""
-        _needs(backend, "exclusive_create")
+        needs(backend, "exclusive_create")
         version = backend.put("a/0", b"first", if_version=ABSENT)
 
         assert backend.get("a/0") == Content(b"first", version)
@@ -58,7 +57,7 @@ class ConditionTests(BackendTests):
     @pytest.mark.parametrize("there", [b"first", b""], ids=["bytes", "empty"])
     def test_put_if_absent_replaces_nothing(self, backend: Backend, other: Backend, there: bytes) -> None:
         """With `ABSENT` a put raises `ConflictError` where an object is, even an empty or an equal one."""
-        _needs(backend, "exclusive_create")
+        needs(backend, "exclusive_create")
         version = backend.put("a/0", there)
 
         with pytest.raises(ConflictError):
@@ -70,7 +69,7 @@ class ConditionTests(BackendTests):
 
     def test_put_if_absent_after_a_delete_makes_the_object_again(self, backend: Backend, other: Backend) -> None:
         """A deleted object is absent, for every handle."""
-        _needs(backend, "exclusive_create")
+        needs(backend, "exclusive_create")
         backend.put("a/0", b"first", if_version=ABSENT)
         other.delete(["a/0"])
 
@@ -80,7 +79,7 @@ class ConditionTests(BackendTests):
 
     def test_put_with_the_current_version_replaces(self, backend: Backend, other: Backend) -> None:
         """With the version that is there a put succeeds, whichever handle told that version."""
-        _needs(backend, "compare_and_set")
+        needs(backend, "compare_and_set")
         backend.put("a", b"first")
 
         second = other.put("a", b"second", if_version=backend.head("a").version)
@@ -90,7 +89,7 @@ class ConditionTests(BackendTests):
 
     def test_put_with_a_stale_version_changes_nothing(self, backend: Backend, other: Backend) -> None:
         """With a version whose bytes are no longer there a put raises `ConflictError`."""
-        _needs(backend, "compare_and_set")
+        needs(backend, "compare_and_set")
         stale = backend.put("a", b"first")
         current = other.put("a", b"second")
 
@@ -101,7 +100,7 @@ class ConditionTests(BackendTests):
 
     def test_put_with_a_version_that_never_was_changes_nothing(self, backend: Backend) -> None:
         """With the version of another object, or none that ever was, a put raises `ConflictError`."""
-        _needs(backend, "compare_and_set")
+        needs(backend, "compare_and_set")
         version = backend.put("a", b"first")
         elsewhere = backend.put("b", b"elsewhere")
 
@@ -113,7 +112,7 @@ class ConditionTests(BackendTests):
 
     def test_put_with_a_version_needs_an_object(self, backend: Backend) -> None:
         """With a version a put raises `ConflictError` where nothing is, and makes nothing."""
-        _needs(backend, "compare_and_set")
+        needs(backend, "compare_and_set")
         version = backend.put("a", b"first")
         backend.delete(["a"])
 
@@ -129,7 +128,7 @@ class ConditionTests(BackendTests):
 
     def test_version_that_comes_back_stands_for_its_bytes(self, backend: Backend, other: Backend) -> None:
         """When bytes come back their version may or may not; a condition holds exactly if the version is the same."""
-        _needs(backend, "compare_and_set")
+        needs(backend, "compare_and_set")
         first = backend.put("a", b"bytes")
         between = other.put("a", b"other")
         again = other.put("a", b"bytes")
@@ -170,12 +169,12 @@ class ConditionTests(BackendTests):
 
         Making it runs the probe, which refuses a backend that claims what it does not do.
         """
-        if _refuses_several_writers(backend, "exclusive_create", "compare_and_set"):
-            _open_store(other, single_writer=True).close()
+        if refuses_several_writers(backend, "exclusive_create", "compare_and_set"):
+            make_store(other, single_writer=True).close()
             return
 
-        made = _open_store(backend, single_writer=False)
-        opened = _open_store(open_handle(), single_writer=False)
+        made = make_store(backend, single_writer=False)
+        opened = make_store(open_handle(), single_writer=False)
 
         assert made.store_id == opened.store_id
         made.close()
@@ -188,30 +187,30 @@ class ConditionTests(BackendTests):
 
         A loser gets `ConflictError`, or `OutcomeUnknownError` when the server would not say.
         """
-        if _refuses_several_writers(rivals[0], "exclusive_create"):
+        if refuses_several_writers(rivals[0], "exclusive_create"):
             return
 
-        rounds = self._race(rivals, lambda handle, number, data: _try_put(handle, f"race/{number:04}", data, ABSENT))
+        rounds = self._race(rivals, lambda handle, number, data: try_put(handle, f"race/{number:04}", data, ABSENT))
 
         for number, attempts in enumerate(rounds):
-            _check_one_winner(attempts, rivals[0].get(f"race/{number:04}"))
+            check_one_winner(attempts, rivals[0].get(f"race/{number:04}"))
 
     def test_race_to_replace_an_object_has_one_winner(self, rivals: list[Backend]) -> None:
         """Of any number of callers with the same version, exactly one returns, and the object holds its bytes."""
-        if _refuses_several_writers(rivals[0], "compare_and_set"):
+        if refuses_several_writers(rivals[0], "compare_and_set"):
             return
         versions = [rivals[0].put(f"race/{number:04}", b"before") for number in range(self.race_rounds)]
 
         rounds = self._race(
-            rivals, lambda handle, number, data: _try_put(handle, f"race/{number:04}", data, versions[number])
+            rivals, lambda handle, number, data: try_put(handle, f"race/{number:04}", data, versions[number])
         )
 
         for number, attempts in enumerate(rounds):
-            _check_one_winner(attempts, rivals[0].get(f"race/{number:04}"))
+            check_one_winner(attempts, rivals[0].get(f"race/{number:04}"))
 
     def test_compare_and_set_in_a_loop_loses_no_update(self, rivals: list[Backend]) -> None:
         """Writers who each read, add a line and put with the version they read find all their lines in the end."""
-        if _refuses_several_writers(rivals[0], "compare_and_set"):
+        if refuses_several_writers(rivals[0], "compare_and_set"):
             return
         rivals[0].put("log", b"")
         each = max(1, self.race_rounds // len(rivals))
@@ -220,7 +219,7 @@ class ConditionTests(BackendTests):
             lines = [f"{writer}-{number}\n".encode() for number in range(each)]
             for line in lines:
                 while line not in (there := rivals[writer].get("log")).data.splitlines(keepends=True):
-                    _try_put(rivals[writer], "log", there.data + line, there.version)
+                    try_put(rivals[writer], "log", there.data + line, there.version)
             return lines
 
         written = self._together([partial(write, writer) for writer in range(len(rivals))])
@@ -282,3 +281,7 @@ class ConditionTests(BackendTests):
         self._together([partial(work, writer) for writer in range(self.writers)])
 
         assert self._listed(backend, "") == []
+
+
+def _refusals(*, declared: bool) -> tuple[type[Exception], ...]:
+    return (ConflictError,) if declared else (ConflictError, CapabilityError)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+import time
+from concurrent.futures import Future, wait
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -16,18 +18,17 @@ from bucketlog.backend import (
 )
 from bucketlog.errors import ConflictError, NotFoundError
 from bucketlog.testing.backend.harness import (
-    _RECORD_BYTES,
+    RECORD_BYTES,
     BackendTests,
-    _appending,
-    _Attempt,
-    _check_one_winner,
-    _ExpectedError,
-    _record,
-    _take_lock,
+    RaceAttempt,
+    appending,
+    check_one_winner,
+    race_record,
 )
+from bucketlog.testing.threads import start
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from concurrent.futures import Future
 
 
@@ -196,19 +197,19 @@ class GrowingTests(BackendTests):
         """Of any number of callers that believe the same size, exactly one appends, at every size."""
         appending_rivals[0].append("p/0", b"", expected_size=0)
 
-        def attempt(handle: AppendBackend, number: int, data: bytes) -> _Attempt:
+        def attempt(handle: AppendBackend, number: int, data: bytes) -> RaceAttempt:
             try:
-                handle.append("p/0", data, expected_size=number * _RECORD_BYTES)
+                handle.append("p/0", data, expected_size=number * RECORD_BYTES)
             except ConflictError:
-                return _Attempt(data, None)
-            return _Attempt(data, "appended")
+                return RaceAttempt(data, None)
+            return RaceAttempt(data, "appended")
 
         rounds = self._race(appending_rivals, attempt)
 
         for number, attempts in enumerate(rounds):
-            stored = appending_rivals[0].get("p/0", number * _RECORD_BYTES, (number + 1) * _RECORD_BYTES)
-            _check_one_winner(attempts, Content(stored.data, "appended"))
-        assert appending_rivals[0].head("p/0").size == self.race_rounds * _RECORD_BYTES
+            stored = appending_rivals[0].get("p/0", number * RECORD_BYTES, (number + 1) * RECORD_BYTES)
+            check_one_winner(attempts, Content(stored.data, "appended"))
+        assert appending_rivals[0].head("p/0").size == self.race_rounds * RECORD_BYTES
 
     def test_appends_under_the_lock_never_conflict_or_mix(self, appending_rivals: list[AppendBackend]) -> None:
         """Writers who read the size and append under one lock all succeed, and every record stands whole."""
@@ -225,8 +226,8 @@ class GrowingTests(BackendTests):
         written = [record for one_round in self._race(appending_rivals, write) for record in one_round]
 
         stored = appending_rivals[0].get("p/0").data
-        assert len(stored) == len(written) * _RECORD_BYTES
-        found = [stored[at : at + _RECORD_BYTES] for at in range(0, len(stored), _RECORD_BYTES)]
+        assert len(stored) == len(written) * RECORD_BYTES
+        found = [stored[at : at + RECORD_BYTES] for at in range(0, len(stored), RECORD_BYTES)]
         assert sorted(found) == sorted(written)
 
     def test_readers_see_an_object_grow_in_order(
@@ -241,7 +242,7 @@ class GrowingTests(BackendTests):
             data = b""
             try:
                 for number in range(self.race_rounds):
-                    more = _record(number)
+                    more = race_record(number)
                     appender.append("p/0", more, expected_size=len(data), sync=False)
                     data += more
             finally:
@@ -294,14 +295,14 @@ class GrowingTests(BackendTests):
         with pytest.raises(_ExpectedError):
             self._together([fail])
 
-        self._together([lambda: _take_lock(other_appender)])
+        self._together([lambda: take_lock(other_appender)])
 
     def test_locks_of_two_folders_are_independent(self, appender: AppendBackend, other_appender: AppendBackend) -> None:
         """The lock of one partition does not keep anyone out of another."""
 
         def hold_both() -> None:
             with appender.lock("p/"):
-                self._together([lambda: _take_lock(other_appender, folder="q/")])
+                self._together([lambda: take_lock(other_appender, folder="q/")])
 
         self._together([hold_both])
 
@@ -310,7 +311,7 @@ class GrowingTests(BackendTests):
     ) -> None:
         """Where something is stored any number hold a shared lock together, and nobody the exclusive one meanwhile."""
         appender.append("p/0", b"first", expected_size=0)
-        writer = _appending(open_handle())
+        writer = appending(open_handle())
         both_inside = threading.Barrier(2)
 
         def read(handle: AppendBackend) -> None:
@@ -345,3 +346,35 @@ class GrowingTests(BackendTests):
 
         assert inside == ["p/0"]
         assert [entry.key for entry in self._listed(appender, "", delimiter=True)] == ["p/"]
+
+    # -- helpers -------------------------------------------------------------------------------------------------------
+
+    def _count_under_lock(self, handles: Sequence[AppendBackend]) -> int:
+        """Increment a plain variable under the lock, in a race. The sum falls short if two threads held the lock."""
+        count = 0
+
+        def add_one(handle: AppendBackend, _number: int, _data: bytes) -> None:
+            nonlocal count
+            with handle.lock("p/"):
+                before = count
+                time.sleep(0.0002)  # gives way to a thread that the lock fails to exclude
+                count = before + 1
+
+        self._race(handles, add_one)
+        return count
+
+    def _check_kept_out(self, handle: AppendBackend, *, shared: bool = False) -> Future[None]:
+        """Check that another thread waits for the lock that this one holds. The future is done once it has it."""
+        waiting = start(partial(take_lock, handle, shared=shared))
+        assert wait([waiting], timeout=self.blocked_seconds).not_done, "a lock was taken while another thread held it"
+        return waiting
+
+
+def take_lock(handle: AppendBackend, *, folder: str = "p/", shared: bool = False) -> None:
+    """Acquire a lock and release it."""
+    with handle.lock(folder, shared=shared):
+        pass
+
+
+class _ExpectedError(Exception):
+    pass

@@ -18,13 +18,14 @@ from bucketlog.backend import (
 )
 from bucketlog.errors import CapabilityError, NotFoundError
 from bucketlog.testing.backend.harness import (
-    _EVERY_BYTE,
-    _LONG_PART,
+    EVERY_BYTE,
     BackendTests,
 )
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
+
+_LONG_PART = "%C3%BC" * 42 + "abc"  # 255 bytes, the longest part that bucketlog writes
 
 
 class ObjectTests(BackendTests):
@@ -88,7 +89,7 @@ class ObjectTests(BackendTests):
 
     @pytest.mark.parametrize(
         "data",
-        [b"", b"\n", _EVERY_BYTE, b'{"type":"order.placed"}\n' * 1000],
+        [b"", b"\n", EVERY_BYTE, b'{"type":"order.placed"}\n' * 1000],
         ids=["nothing", "newline", "every byte", "lines"],
     )
     def test_get_returns_the_bytes_that_were_put(self, backend: Backend, data: bytes) -> None:
@@ -178,7 +179,7 @@ class ObjectTests(BackendTests):
 
     def test_big_object_comes_back_whole(self, backend: Backend) -> None:
         """An object of `big_object_bytes` is put in one call and read back whole, in ranges, and by its size."""
-        block = _EVERY_BYTE[::-1] + b"bucketlog"  # of an odd length, so that a part put in the wrong place shows
+        block = EVERY_BYTE[::-1] + b"bucketlog"  # of an odd length, so that a part put in the wrong place shows
         data = (block * (self.big_object_bytes // len(block) + 1))[: self.big_object_bytes]
         middle = len(data) // 2
 
@@ -305,7 +306,7 @@ class ObjectTests(BackendTests):
     @pytest.mark.parametrize("size", [0, 1, 1_000_000], ids=["nothing", "a byte", "a million"])
     def test_upload_stores_all_of_a_file(self, uploader: UploadBackend, other: Backend, size: int) -> None:
         """An upload stores what its source holds, an empty one too, and replaces what was there."""
-        data = (_EVERY_BYTE * 4_000)[:size]
+        data = (EVERY_BYTE * 4_000)[:size]
         other.put("a/blob", b"before")
 
         uploader.upload("a/blob", io.BytesIO(data))
@@ -324,7 +325,7 @@ class ObjectTests(BackendTests):
 
     def test_upload_takes_more_than_one_put(self, uploader: UploadBackend) -> None:
         """An upload may be larger than the largest put; it comes back whole."""
-        data = _EVERY_BYTE[::-1] * (self.big_object_bytes // 256 + 1) + b"end"
+        data = EVERY_BYTE[::-1] * (self.big_object_bytes // 256 + 1) + b"end"
 
         uploader.upload("a/blob", io.BytesIO(data))
 
@@ -337,7 +338,7 @@ class ObjectTests(BackendTests):
 
         for key in ("a/there", "a/new"):
             with pytest.raises(Exception, match="the source broke"):
-                uploader.upload(key, _BreakingSource(_EVERY_BYTE * 100_000))
+                uploader.upload(key, _BreakingSource(EVERY_BYTE * 100_000))
 
         assert other.get("a/there").data == b"before"
         assert [entry.key for entry in self._listed(other, "")] == ["a/there"]

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from bucketlog.backend import (
         AppendBackend,
         Backend,
+        Watch,
         WatchBackend,
     )
 
@@ -90,3 +91,9 @@ class WatchingTests(BackendTests):
             return 0.0
 
         assert self._together([wait_for_nothing, close])[0] < self.timeout_seconds / 2
+
+    # -- helpers -------------------------------------------------------------------------------------------------------
+
+    def _settle(self, watch: Watch) -> bool:
+        """Drain late wake-ups for earlier changes. Returns False if they do not stop."""
+        return self._together([lambda: any(not watch.wait(0.1) for _ in range(30))])[0]

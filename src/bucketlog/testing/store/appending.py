@@ -20,9 +20,9 @@ from bucketlog.event import Event
 from bucketlog.testing.store.harness import (
     START,
     StoreTests,
-    _commit,
-    _event,
-    _ids,
+    ids_of,
+    make_event,
+    one_commit,
 )
 
 if TYPE_CHECKING:
@@ -38,17 +38,17 @@ class AppendingTests(StoreTests):
 
     def test_append_returns_where_the_event_stands(self, stream: Stream) -> None:
         """One event becomes the partition's next offset; a stream's first is 0, in the partition "0"."""
-        first = stream.append(_event(1))
-        second = stream.append(_event(2))
+        first = stream.append(make_event(1))
+        second = stream.append(make_event(2))
 
         assert first == Commit("0", 0, 1, offsets=(0,), duplicates=(), indexes=(0,))
         assert second == Commit("0", 1, 2, offsets=(1,), duplicates=(), indexes=(0,))
 
     def test_batch_gets_one_offset_an_event(self, stream: Stream) -> None:
         """A batch, any iterable of events, is one commit with contiguous offsets, in the batch's order."""
-        stream.append(_event(0))
+        stream.append(make_event(0))
 
-        commit = _commit(stream.append(_event(number) for number in range(1, 5)))
+        commit = one_commit(stream.append(make_event(number) for number in range(1, 5)))
 
         assert (commit.first_offset, commit.next_offset, commit.offsets) == (1, 5, (1, 2, 3, 4))
         assert [(event.id, event.offset) for event in stream.read()] == [(f"e{n}", n) for n in range(5)]
@@ -56,10 +56,10 @@ class AppendingTests(StoreTests):
 
     def test_empty_batch_writes_nothing(self, store: EventStore, stream: Stream) -> None:
         """A batch without events is a commit without offsets; it begins no stream, and no partition."""
-        before = _commit(stream.append([]))
+        before = one_commit(stream.append([]))
         streams = store.streams()
-        stream.append(_event(1))
-        after = _commit(stream.append([]))
+        stream.append(make_event(1))
+        after = one_commit(stream.append([]))
 
         assert (before.first_offset, before.next_offset, before.offsets) == (0, 0, ())
         assert streams == []
@@ -84,7 +84,7 @@ class AppendingTests(StoreTests):
     )
     def test_event_comes_back_as_it_was_given(self, stream: Stream, event: Event) -> None:
         """Every field is read as it was written; `partition` and `offset` are added, and no part of equality."""
-        stream.append([_event(0), event, _event(1)])
+        stream.append([make_event(0), event, make_event(1)])
 
         found = list(stream.read())[1]
 
@@ -104,7 +104,7 @@ class AppendingTests(StoreTests):
         """A time of any zone comes back as UTC, to the microsecond."""
         there = START.astimezone(timezone(timedelta(hours=-5, minutes=-30)))
 
-        stream.append(_event(1, time=there))
+        stream.append(make_event(1, time=there))
 
         found = next(iter(stream.read())).time
         assert found == START
@@ -114,48 +114,48 @@ class AppendingTests(StoreTests):
         """An event of megabytes is one line like any other."""
         text = "0123456789abcdef" * 200_000
 
-        stream.append([_event(0), _event(1, data=text), _event(2)])
+        stream.append([make_event(0), make_event(1, data=text), make_event(2)])
 
         assert [event.data == text for event in stream.read()] == [False, True, False]
 
     def test_batch_with_an_impossible_event_writes_nothing(self, store: EventStore, stream: Stream) -> None:
         """An event that cannot be written is named by its index and field, and takes the whole batch with it."""
         with pytest.raises(InvalidEventError) as caught:
-            stream.append([_event(0), _event(1, data={"mean": float("nan")}), _event(2)])
+            stream.append([make_event(0), make_event(1, data={"mean": float("nan")}), make_event(2)])
 
         assert (caught.value.index, caught.value.field) == (1, "data")
         assert store.streams() == []
-        assert _ids(stream.read()) == []
+        assert ids_of(stream.read()) == []
 
     def test_expected_offset_is_the_next_one_or_nothing_is_written(self, stream: Stream) -> None:
         """`expected_offset=n` appends only if the partition's next offset is n; the error tells which is."""
-        stream.append(_event(0), expected_offset=0)
-        stream.append([_event(1), _event(2)], expected_offset=1)
+        stream.append(make_event(0), expected_offset=0)
+        stream.append([make_event(1), make_event(2)], expected_offset=1)
 
         for wrong in (0, 2, 4):
             with pytest.raises(OffsetConflictError) as caught:
-                stream.append(_event(3), expected_offset=wrong)
+                stream.append(make_event(3), expected_offset=wrong)
             error = caught.value
             assert (error.partition, error.expected_offset, error.next_offset) == ("0", wrong, 3)
 
-        assert _ids(stream.read()) == ["e0", "e1", "e2"]
+        assert ids_of(stream.read()) == ["e0", "e1", "e2"]
 
     def test_expected_offset_sees_what_another_handle_appended(self, store: EventStore, other: EventStore) -> None:
         """A handle that has not looked since is told all the same, and can decide again from there."""
         mine, theirs = store.stream("orders"), other.stream("orders")
-        mine.append(_event(0))
-        theirs.append(_event(1))
+        mine.append(make_event(0))
+        theirs.append(make_event(1))
 
         with pytest.raises(OffsetConflictError) as caught:
-            mine.append(_event(2), expected_offset=1)
-        mine.append(_event(2), expected_offset=caught.value.next_offset)
+            mine.append(make_event(2), expected_offset=1)
+        mine.append(make_event(2), expected_offset=caught.value.next_offset)
 
-        assert _ids(theirs.read()) == ["e0", "e1", "e2"]
+        assert ids_of(theirs.read()) == ["e0", "e1", "e2"]
 
     def test_wrong_expected_offset_begins_no_stream(self, store: EventStore, stream: Stream) -> None:
         """A refused append leaves nothing behind, also as the first of its stream."""
         with pytest.raises(OffsetConflictError):
-            stream.append(_event(0), expected_offset=1)
+            stream.append(make_event(0), expected_offset=1)
 
         assert store.streams() == []
 
@@ -164,8 +164,8 @@ class AppendingTests(StoreTests):
         days = store.stream("days", partition_by="day")
 
         with pytest.raises(StreamSettingsError):
-            days.append([_event(0), _event(1, days=1)], expected_offset=0)
-        commits = days.append([_event(0), _event(1)], expected_offset=0)
+            days.append([make_event(0), make_event(1, days=1)], expected_offset=0)
+        commits = days.append([make_event(0), make_event(1)], expected_offset=0)
 
         assert commits == [Commit("2026-02-05", 0, 2, (0, 1), (), (0, 1))]
         assert days.partitions() == ["2026-02-05"]
@@ -174,32 +174,32 @@ class AppendingTests(StoreTests):
 
     def test_stored_id_raises_unless_told_otherwise(self, stream: Stream) -> None:
         """By default a batch with an id that is stored raises `DuplicateEventError`, and none of it is written."""
-        stream.append([_event(0), _event(1)])
+        stream.append([make_event(0), make_event(1)])
 
         with pytest.raises(DuplicateEventError) as caught:
-            stream.append([_event(2), _event(1), _event(3)])
+            stream.append([make_event(2), make_event(1), make_event(3)])
 
         error = caught.value
         assert (error.event_id, error.index, error.partition, error.offset) == ("e1", 1, "0", 1)
         assert isinstance(error, ValueError)
-        assert _ids(stream.read()) == ["e0", "e1"]
+        assert ids_of(stream.read()) == ["e0", "e1"]
 
     @pytest.mark.parametrize("on_duplicate", ["skip", "return"])
     def test_stored_ids_are_skipped_and_their_offsets_told(self, stream: Stream, on_duplicate: Any) -> None:  # noqa: ANN401
         """With "skip" and "return" only what is new is written; duplicates get the stored event's offset."""
-        stream.append([_event(0), _event(1)])
+        stream.append([make_event(0), make_event(1)])
 
-        commit = stream.append([_event(2), _event(1), _event(3), _event(0)], on_duplicate=on_duplicate)
+        commit = stream.append([make_event(2), make_event(1), make_event(3), make_event(0)], on_duplicate=on_duplicate)
 
         assert commit == Commit("0", 2, 4, offsets=(2, 1, 3, 0), duplicates=(1, 3), indexes=(0, 1, 2, 3))
-        assert _ids(stream.read()) == ["e0", "e1", "e2", "e3"]
+        assert ids_of(stream.read()) == ["e0", "e1", "e2", "e3"]
 
     @pytest.mark.parametrize("on_duplicate", ["skip", "return"])
     def test_nothing_new_writes_nothing(self, stream: Stream, on_duplicate: Any) -> None:  # noqa: ANN401
         """A batch of duplicates alone is acknowledged without a commit."""
-        stream.append([_event(0), _event(1)])
+        stream.append([make_event(0), make_event(1)])
 
-        commit = _commit(stream.append([_event(1), _event(0)], on_duplicate=on_duplicate))
+        commit = one_commit(stream.append([make_event(1), make_event(0)], on_duplicate=on_duplicate))
 
         assert commit.first_offset == commit.next_offset
         assert (commit.offsets, commit.duplicates) == ((1, 0), (0, 1))
@@ -207,11 +207,11 @@ class AppendingTests(StoreTests):
 
     def test_repeat_inside_a_batch_is_a_duplicate_of_the_first(self, stream: Stream) -> None:
         """An id that a batch holds twice is stored once, at the offset of the first."""
-        batch = [_event(0), _event(1), _event(0, data="again"), _event(2), _event(1)]
+        batch = [make_event(0), make_event(1), make_event(0, data="again"), make_event(2), make_event(1)]
 
         with pytest.raises(DuplicateEventError) as caught:
             stream.append(batch)
-        commit = _commit(stream.append(batch, on_duplicate="skip"))
+        commit = one_commit(stream.append(batch, on_duplicate="skip"))
 
         assert (caught.value.event_id, caught.value.index) == ("e0", 2)
         assert (commit.offsets, commit.duplicates, commit.next_offset) == ((0, 1, 0, 2, 1), (2, 4), 3)
@@ -220,37 +220,37 @@ class AppendingTests(StoreTests):
     def test_repeated_id_begins_no_stream(self, store: EventStore, stream: Stream) -> None:
         """A refused batch leaves nothing behind, also as the first of its stream."""
         with pytest.raises(DuplicateEventError):
-            stream.append([_event(0), _event(0)])
+            stream.append([make_event(0), make_event(0)])
 
         assert store.streams() == []
 
     def test_id_stored_by_another_handle_is_a_duplicate(self, store: EventStore, other: EventStore) -> None:
         """An id is unique in its partition whoever stored it, and however long ago this handle looked."""
         mine, theirs = store.stream("orders"), other.stream("orders")
-        mine.append(_event(0))
-        theirs.append([_event(1), _event(2)])
+        mine.append(make_event(0))
+        theirs.append([make_event(1), make_event(2)])
 
         with pytest.raises(DuplicateEventError) as caught:
-            mine.append([_event(3), _event(2)])
-        commit = _commit(mine.append([_event(3), _event(2)], on_duplicate="return"))
+            mine.append([make_event(3), make_event(2)])
+        commit = one_commit(mine.append([make_event(3), make_event(2)], on_duplicate="return"))
 
         assert caught.value.offset == 2
         assert (commit.offsets, commit.duplicates) == ((3, 2), (1,))
-        assert _ids(theirs.read()) == ["e0", "e1", "e2", "e3"]
+        assert ids_of(theirs.read()) == ["e0", "e1", "e2", "e3"]
 
     def test_id_is_unique_in_its_partition_only(self, stream: Stream) -> None:
         """Two partitions may hold the same id."""
-        stream.append(_event(0), partition="a")
-        stream.append(_event(0), partition="b")
+        stream.append(make_event(0), partition="a")
+        stream.append(make_event(0), partition="b")
 
         assert [(event.partition, event.id) for event in stream.read()] == [("a", "e0"), ("b", "e0")]
 
     def test_unknown_way_with_duplicates_is_refused(self, stream: Stream) -> None:
         """`on_duplicate` is one of three."""
-        stream.append(_event(0))
+        stream.append(make_event(0))
 
         with pytest.raises(ValueError, match="on_duplicate"):
-            stream.append(_event(1), on_duplicate="replace")  # type: ignore[call-overload]  # the mistake tested here
+            stream.append(make_event(1), on_duplicate="replace")  # type: ignore[call-overload]  # the mistake tested here
 
     # -- buffered writer -----------------------------------------------------------------------------------------------
 
@@ -260,72 +260,72 @@ class AppendingTests(StoreTests):
 
         with stream.writer(max_events=100, linger=10) as writer:
             for number in range(250):
-                writer.append(_event(number))
+                writer.append(make_event(number))
 
-        assert _ids(other.stream("orders").read()) == [f"e{number}" for number in range(250)]
+        assert ids_of(other.stream("orders").read()) == [f"e{number}" for number in range(250)]
         assert stream.verify().commits <= 5
         assert (writer.written, writer.duplicates) == (250, 0)
 
     def test_flush_returns_when_all_before_is_durable(self, store: EventStore, other: EventStore) -> None:
         """`flush` does not wait for `linger`; another handle reads what was appended before it."""
         with store.stream("orders").writer(linger=self.timeout_seconds) as writer:
-            writer.append([_event(0), _event(1)])
+            writer.append([make_event(0), make_event(1)])
             writer.flush()
-            assert _ids(other.stream("orders").read()) == ["e0", "e1"]
+            assert ids_of(other.stream("orders").read()) == ["e0", "e1"]
             assert writer.written == 2
             writer.flush()
 
     def test_writer_commits_what_has_waited_long_enough(self, store: EventStore, other: EventStore) -> None:
         """After `linger` an append is committed without any further call."""
         with store.stream("orders").writer(linger=0.01) as writer:
-            writer.append(_event(0))
+            writer.append(make_event(0))
             with other.stream("orders").tail(poll=0.02) as tail:
                 assert self._next_ids(tail, 1) == ["e0"]
 
     def test_writer_refuses_at_once_what_cannot_be_written(self, stream: Stream) -> None:
         """An impossible event is refused by the append that brings it, and the writer goes on without it."""
         with stream.writer() as writer:
-            writer.append(_event(0))
+            writer.append(make_event(0))
             with pytest.raises(InvalidEventError):
-                writer.append([_event(1), _event(2, data={1, 2})])
-            writer.append(_event(3))
+                writer.append([make_event(1), make_event(2, data={1, 2})])
+            writer.append(make_event(3))
 
-        assert _ids(stream.read()) == ["e0", "e3"]
+        assert ids_of(stream.read()) == ["e0", "e3"]
 
     def test_writer_counts_duplicates_that_it_skips(self, stream: Stream) -> None:
         """With `on_duplicate="skip"` what was stored before is acknowledged, not written."""
-        stream.append([_event(0), _event(1)])
+        stream.append([make_event(0), make_event(1)])
 
         with stream.writer(on_duplicate="skip") as writer:
-            writer.append([_event(1), _event(2)])
+            writer.append([make_event(1), make_event(2)])
 
         assert (writer.written, writer.duplicates) == (2, 1)
-        assert _ids(stream.read()) == ["e0", "e1", "e2"]
+        assert ids_of(stream.read()) == ["e0", "e1", "e2"]
 
     def test_writer_writes_what_it_has_when_its_block_fails(self, stream: Stream) -> None:
         """An error of the caller's own ends the block; what was appended before it is durable all the same."""
 
         def fail(writer: BufferedWriter) -> None:
             with writer:
-                writer.append(_event(0))
+                writer.append(make_event(0))
                 msg = "the caller's own"
                 raise RuntimeError(msg)
 
         with pytest.raises(RuntimeError, match="the caller's own"):
             fail(stream.writer(linger=self.timeout_seconds))
 
-        assert _ids(stream.read()) == ["e0"]
+        assert ids_of(stream.read()) == ["e0"]
 
     def test_closed_writer_takes_nothing(self, stream: Stream) -> None:
         """An append to a writer that was closed is an error, not an event that is lost; its thread has ended."""
         before = set(threading.enumerate())
         writer = stream.writer()
-        writer.append(_event(0))
+        writer.append(make_event(0))
         writer.close()
         writer.close()
 
         with pytest.raises(ValueError, match="closed"):
-            writer.append(_event(1))
+            writer.append(make_event(1))
 
-        assert _ids(stream.read()) == ["e0"]
+        assert ids_of(stream.read()) == ["e0"]
         assert set(threading.enumerate()) <= before

@@ -18,11 +18,11 @@ from bucketlog.errors import (
 from bucketlog.testing.store.harness import (
     OpenStore,
     StoreTests,
-    _commit,
-    _event,
-    _ids,
-    _start,
+    ids_of,
+    make_event,
+    one_commit,
 )
+from bucketlog.testing.threads import start
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,19 +61,19 @@ class ContentionTests(StoreTests):
     def test_appends_that_wait_go_out_together(self, store: EventStore) -> None:
         """Appends of several threads that come while a commit is under way are one commit, and each atomic."""
         stream = store.stream("orders")
-        stream.append(_event(0, id="first"))
+        stream.append(make_event(0, id="first"))
         appended, rounds = 1, 0
 
         while rounds < 40 and stream.verify().commits == appended:
             rounds += 1
             batches = [
-                [_event(number, id=f"{rounds}-{thread}-{number}") for number in range(300)] for thread in range(8)
+                [make_event(number, id=f"{rounds}-{thread}-{number}") for number in range(300)] for thread in range(8)
             ]
             barrier = threading.Barrier(len(batches))
 
             def append(batch: list[Event], barrier: threading.Barrier = barrier) -> Commit:
                 barrier.wait(self.timeout_seconds)
-                return _commit(stream.append(batch))
+                return one_commit(stream.append(batch))
 
             commits = self._together([partial(append, batch) for batch in batches])
             appended += len(batches)
@@ -97,7 +97,7 @@ class ContentionTests(StoreTests):
             made = []
             for number in range(self.appends_each):
                 barrier.wait(self.timeout_seconds)
-                made.append(_commit(stream.append(_event(number), on_duplicate="return")))
+                made.append(one_commit(stream.append(make_event(number), on_duplicate="return")))
             return made
 
         results = self._together([partial(append, handle) for handle in handles])
@@ -121,7 +121,7 @@ class ContentionTests(StoreTests):
             for number in range(self.appends_each):
                 barrier.wait(self.timeout_seconds)
                 with suppress(OffsetConflictError):
-                    stream.append(_event(number, id=f"{writer}-{number}"), expected_offset=number)
+                    stream.append(make_event(number, id=f"{writer}-{number}"), expected_offset=number)
                     won += 1
             return won
 
@@ -140,7 +140,7 @@ class ContentionTests(StoreTests):
         def append(handle: EventStore, writer: int) -> None:
             barrier.wait(self.timeout_seconds)
             for number in range(self.appends_each):
-                handle.stream("orders").append(_event(number), partition=f"p{writer}")
+                handle.stream("orders").append(make_event(number), partition=f"p{writer}")
 
         self._together([partial(append, handle, writer) for writer, handle in enumerate(handles)])
 
@@ -167,9 +167,9 @@ class ContentionTests(StoreTests):
 
         def append(handle: EventStore, writer: int) -> None:
             for number in range(self.appends_each):
-                handle.stream("orders").append([_event(n, id=f"{writer}-{number}-{n}") for n in range(3)])
+                handle.stream("orders").append([make_event(n, id=f"{writer}-{number}-{n}") for n in range(3)])
 
-        reading = _start(read)
+        reading = start(read)
         try:
             self._together([partial(append, handle, writer) for writer, handle in enumerate(handles)])
         finally:
@@ -182,7 +182,7 @@ class ContentionTests(StoreTests):
         if not self.forks or not hasattr(os, "fork"):
             pytest.skip("this store does not declare forks")
         stream = store.stream("orders")
-        stream.append(_event(0, id="before"))
+        stream.append(make_event(0, id="before"))
         rounds = 20
 
         with warnings.catch_warnings():
@@ -191,7 +191,7 @@ class ContentionTests(StoreTests):
         name = "child" if child == 0 else "parent"
         try:
             for number in range(rounds):
-                stream.append(_event(number, id=f"{name}-{number}"))
+                stream.append(make_event(number, id=f"{name}-{number}"))
         except BaseException:
             if child == 0:
                 os._exit(1)
@@ -201,7 +201,7 @@ class ContentionTests(StoreTests):
         _, status = os.waitpid(child, 0)
 
         assert os.waitstatus_to_exitcode(status) == 0
-        found = _ids(stream.read())
+        found = ids_of(stream.read())
         assert len(found) == len(set(found)) == 1 + 2 * rounds
         for writer in ("child", "parent"):
             own = [event_id for event_id in found if event_id.startswith(writer)]
@@ -218,8 +218,8 @@ class ContentionTests(StoreTests):
             barrier.wait(self.timeout_seconds)
             for number in range(self.appends_each):
                 count = chance.choice([1, 1, 4])
-                batch = [_event(n, id=f"{writer}-{number}-{n}", subject=f"w{writer}") for n in range(count)]
-                made.append(_commit(streams[writer].append(batch)))
+                batch = [make_event(n, id=f"{writer}-{number}-{n}", subject=f"w{writer}") for n in range(count)]
+                made.append(one_commit(streams[writer].append(batch)))
             return made
 
         return self._together([partial(append, writer) for writer in range(len(streams))])

@@ -16,9 +16,9 @@ from bucketlog.errors import (
 from bucketlog.testing.store.harness import (
     IMPOSSIBLE_NAMES,
     StoreTests,
-    _event,
-    _start,
+    make_event,
 )
+from bucketlog.testing.threads import start
 
 if TYPE_CHECKING:
     from bucketlog.store import EventStore
@@ -32,12 +32,12 @@ class FollowingTests(StoreTests):
     def test_tail_reads_what_is_there_and_then_what_comes(self, store: EventStore, other: EventStore) -> None:
         """A tail goes on from its cursor to the end, and waits there for what any handle appends."""
         writer = other.stream("orders")
-        writer.append([_event(0), _event(1)])
+        writer.append([make_event(0), make_event(1)])
 
         with store.stream("orders").tail(poll=0.02) as tail:
             assert self._next_ids(tail, 2) == ["e0", "e1"]
             for number in range(2, 6):
-                writer.append(_event(number))
+                writer.append(make_event(number))
                 assert self._next_ids(tail, 1) == [f"e{number}"]
             assert tail.cursor == {"0": 6}
 
@@ -47,38 +47,38 @@ class FollowingTests(StoreTests):
     def test_tail_that_waits_is_woken(self, store: EventStore, other: EventStore) -> None:
         """What is appended while the tail waits reaches it without another call."""
         writer = other.stream("orders")
-        writer.append(_event(0))
+        writer.append(make_event(0))
 
         with store.stream("orders").tail(poll=0.02) as tail:
             assert self._next_ids(tail, 1) == ["e0"]
-            waiting = _start(lambda: next(tail).id)
+            waiting = start(lambda: next(tail).id)
             assert not wait([waiting], timeout=0.1).done
-            writer.append(_event(1))
+            writer.append(make_event(1))
 
             assert self._join([waiting]) == ["e1"]
 
     def test_tail_waits_for_its_stream_to_begin(self, store: EventStore, other: EventStore) -> None:
         """A stream need not exist to be followed."""
         with store.stream("orders").tail(poll=0.02) as tail:
-            waiting = _start(lambda: next(tail).id)
+            waiting = start(lambda: next(tail).id)
             assert not wait([waiting], timeout=0.1).done
-            other.stream("orders").append(_event(0))
+            other.stream("orders").append(make_event(0))
 
             assert self._join([waiting]) == ["e0"]
 
     def test_tail_finds_new_partitions(self, store: EventStore, other: EventStore) -> None:
         """A partition that begins later is followed like the others; with `partitions` only those named are."""
         days = other.stream("days", partition_by="day")
-        days.append(_event(0))
+        days.append(make_event(0))
 
         with (
             store.stream("days").tail(poll=0.02) as tail,
             store.stream("days").tail(poll=0.02, partitions=["2026-02-07"]) as narrow,
         ):
             assert self._next_ids(tail, 1) == ["e0"]
-            days.append(_event(1, days=1))
+            days.append(make_event(1, days=1))
             assert self._next_ids(tail, 1) == ["e1"]
-            days.append(_event(2, days=2))
+            days.append(make_event(2, days=2))
             assert self._next_ids(tail, 1) == ["e2"]
             assert tail.cursor == {"2026-02-05": 1, "2026-02-06": 1, "2026-02-07": 1}
             assert self._next_ids(narrow, 1) == ["e2"]
@@ -86,19 +86,19 @@ class FollowingTests(StoreTests):
     def test_tail_filters_and_its_cursor_moves_over_what_it_passed(self, store: EventStore, other: EventStore) -> None:
         """A filtered tail yields what passes; its cursor is behind the event that was handed out last."""
         writer = other.stream("orders")
-        writer.append([_event(0), _event(1, type="wanted"), _event(2)])
+        writer.append([make_event(0), make_event(1, type="wanted"), make_event(2)])
 
         with store.stream("orders").tail(poll=0.02, types=["wanted"]) as tail:
             assert self._next_ids(tail, 1) == ["e1"]
             assert tail.cursor == {"0": 2}
-            writer.append([_event(3), _event(4, type="wanted")])
+            writer.append([make_event(3), make_event(4, type="wanted")])
             assert self._next_ids(tail, 1) == ["e4"]
             assert tail.cursor == {"0": 5}
 
     def test_breaking_off_a_tail_leaves_no_thread(self, store: EventStore) -> None:
         """A consumer that breaks off is rid of the tail at once."""
         stream = store.stream("orders")
-        stream.append(_event(0))
+        stream.append(make_event(0))
         before = set(threading.enumerate())
 
         for event in stream.tail(poll=0.02):
@@ -110,11 +110,11 @@ class FollowingTests(StoreTests):
     def test_closing_a_tail_ends_its_waiting_at_once(self, store: EventStore) -> None:
         """`close`, from any thread, ends the iteration, however long the tail would have waited."""
         stream = store.stream("orders")
-        stream.append(_event(0))
+        stream.append(make_event(0))
         before = set(threading.enumerate())
         tail = stream.tail(poll=self.timeout_seconds)
         assert self._next_ids(tail, 1) == ["e0"]
-        waiting = _start(lambda: list(tail))
+        waiting = start(lambda: list(tail))
         assert not wait([waiting], timeout=0.2).done
 
         began = time.monotonic()
@@ -130,7 +130,7 @@ class FollowingTests(StoreTests):
 
     def test_subscription_goes_on_behind_what_was_acknowledged(self, store: EventStore, other: EventStore) -> None:
         """What was acknowledged does not come again; what was not, does: every event at least once."""
-        store.stream("orders").append([_event(number) for number in range(5)])
+        store.stream("orders").append([make_event(number) for number in range(5)])
         with store.subscribe("orders", "mailer") as first:
             assert self._next_ids(first, 2) == ["e0", "e1"]
             assert first.ack() == {"0": 2}
@@ -144,7 +144,7 @@ class FollowingTests(StoreTests):
 
     def test_replaced_subscriber_is_told_at_its_next_ack(self, store: EventStore, other: EventStore) -> None:
         """Whoever subscribes later under the name takes over at once; the one before can acknowledge no more."""
-        store.stream("orders").append([_event(0), _event(1)])
+        store.stream("orders").append([make_event(0), make_event(1)])
         with store.subscribe("orders", "mailer") as first:
             assert self._next_ids(first, 1) == ["e0"]
             with other.subscribe("orders", "mailer") as second:
@@ -158,8 +158,8 @@ class FollowingTests(StoreTests):
 
     def test_subscriptions_of_other_names_are_independent(self, store: EventStore) -> None:
         """Each name has its own place in each stream, whatever the names hold."""
-        store.stream("a b").append([_event(0), _event(1)])
-        store.stream("a").append([_event(10), _event(11)])
+        store.stream("a b").append([make_event(0), make_event(1)])
+        store.stream("a").append([make_event(10), make_event(11)])
 
         with (
             store.subscribe("a b", "c") as one,
@@ -179,7 +179,7 @@ class FollowingTests(StoreTests):
     def test_subscription_takes_any_two_names(self, store: EventStore) -> None:
         """Stream and consumer may have the longest and the strangest names; an impossible one is refused."""
         stream = store.stream("x" * 255)
-        stream.append([_event(0), _event(1)])
+        stream.append([make_event(0), make_event(1)])
 
         for name in ("y" * 255, "z" * 255, "/", "é"):
             with store.subscribe(stream, name) as subscription:
@@ -192,11 +192,11 @@ class FollowingTests(StoreTests):
     def test_new_subscription_may_start_at_the_end(self, store: EventStore) -> None:
         """`start="latest"` begins a new consumer where the stream ends; one that is known goes on where it was."""
         stream = store.stream("orders")
-        stream.append([_event(0), _event(1)])
+        stream.append([make_event(0), make_event(1)])
         with store.subscribe("orders", "new", start="latest") as new:
-            stream.append(_event(2))
+            stream.append(make_event(2))
             assert self._next_ids(new, 1) == ["e2"]
-        stream.append(_event(3))
+        stream.append(make_event(3))
 
         with store.subscribe("orders", "new", start="latest") as again:
             assert self._next_ids(again, 2) == ["e2", "e3"]
@@ -204,8 +204,8 @@ class FollowingTests(StoreTests):
     def test_subscription_waits_for_its_stream_to_begin(self, store: EventStore, other: EventStore) -> None:
         """A consumer may be there before the stream."""
         with store.subscribe("orders", "mailer") as subscription:
-            waiting = _start(lambda: next(subscription).id)
-            other.stream("orders").append(_event(0))
+            waiting = start(lambda: next(subscription).id)
+            other.stream("orders").append(make_event(0))
 
             assert self._join([waiting]) == ["e0"]
 

@@ -15,9 +15,9 @@ from bucketlog.testing.store.harness import (
     START,
     OpenStore,
     StoreTests,
-    _commit,
-    _event,
-    _ids,
+    ids_of,
+    make_event,
+    one_commit,
 )
 
 if TYPE_CHECKING:
@@ -33,8 +33,8 @@ class MaintenanceTests(StoreTests):
     def test_stats_count_what_is_stored(self, store: EventStore, other: EventStore) -> None:
         """`stats` tells partitions, offsets, segments and bytes."""
         days = store.stream("days", partition_by="day")
-        days.append([_event(0), _event(1), _event(2, days=1)])
-        days.append(_event(3))
+        days.append([make_event(0), make_event(1), make_event(2, days=1)])
+        days.append(make_event(3))
 
         stats = other.stream("days").stats()
 
@@ -49,8 +49,8 @@ class MaintenanceTests(StoreTests):
     def test_verify_reads_everything(self, store: EventStore, other: EventStore) -> None:
         """`verify` counts commits and events, and finds nothing wrong with what was written properly."""
         days = store.stream("days", partition_by="day")
-        days.append([_event(0), _event(1), _event(2, days=1)])
-        days.append(_event(3))
+        days.append([make_event(0), make_event(1), make_event(2, days=1)])
+        days.append(make_event(3))
 
         report = other.stream("days").verify()
 
@@ -65,7 +65,7 @@ class MaintenanceTests(StoreTests):
     ) -> None:
         """After `truncate(before=offset)` the log begins there, for all; the rest, and where it ends, are as before."""
         for number in range(0, 10, 2):
-            stream.append([_event(number), _event(number + 1)])
+            stream.append([make_event(number), make_event(number + 1)])
         if compacted:
             stream.compact()
 
@@ -74,16 +74,16 @@ class MaintenanceTests(StoreTests):
         fresh = open_handle().stream("orders")
         assert (report.events, report.partitions[0].start) == (before, before)
         assert [event.offset for event in fresh.read()] == list(range(before, 10))
-        assert _ids(fresh.recent(20)) == [f"e{number}" for number in range(9, before - 1, -1)]
+        assert ids_of(fresh.recent(20)) == [f"e{number}" for number in range(9, before - 1, -1)]
         assert fresh.get(f"e{before - 1}") is None
         assert fresh.cursor() == {"0": 10}
-        assert _commit(stream.append(_event(10))).offsets == (10,)
+        assert one_commit(stream.append(make_event(10))).offsets == (10,)
         verified = open_handle().stream("orders").verify()
         assert (verified.ok, verified.events) == (True, 11 - before)
 
     def test_cursor_before_the_start_is_told_where_the_log_begins(self, stream: Stream, open_handle: OpenStore) -> None:
         """Readers and tails get `OffsetOutOfRangeError` with `start`; whoever goes on from there reads the rest."""
-        stream.append([_event(number) for number in range(6)])
+        stream.append([make_event(number) for number in range(6)])
         stream.truncate(before=4)
         fresh = open_handle().stream("orders")
 
@@ -94,12 +94,12 @@ class MaintenanceTests(StoreTests):
 
         for caught in (read.value, followed.value):
             assert (caught.partition, caught.offset, caught.start) == ("0", 2, 4)
-            assert _ids(fresh.read({"0": caught.start})) == ["e4", "e5"]
+            assert ids_of(fresh.read({"0": caught.start})) == ["e4", "e5"]
 
     def test_truncating_by_time_moves_every_partition(self, store: EventStore, open_handle: OpenStore) -> None:
         """`truncate(before=time)`: each partition begins with its first event that is not older."""
         days = store.stream("days", partition_by="day")
-        days.append([_event(number, days=day) for day in range(3) for number in range(10 * day, 10 * day + 3)])
+        days.append([make_event(number, days=day) for day in range(3) for number in range(10 * day, 10 * day + 3)])
 
         report = days.truncate(before=START + timedelta(days=1, seconds=11))
 
@@ -108,12 +108,12 @@ class MaintenanceTests(StoreTests):
             ("2026-02-06", 1),
             ("2026-02-07", 0),
         ]
-        assert _ids(open_handle().stream("days").read()) == ["e11", "e12", "e20", "e21", "e22"]
+        assert ids_of(open_handle().stream("days").read()) == ["e11", "e12", "e20", "e21", "e22"]
 
     def test_vacuum_removes_no_event(self, stream: Stream, open_handle: OpenStore) -> None:
         """What was compacted or truncated is removed a grace later, or at once where nobody else is active."""
         for number in range(0, 12, 2):
-            stream.append([_event(number), _event(number + 1)])
+            stream.append([make_event(number), make_event(number + 1)])
         stream.compact()
         stream.truncate(before=3)
         kept = [f"e{number}" for number in range(3, 12)]
@@ -122,20 +122,20 @@ class MaintenanceTests(StoreTests):
 
         assert (waiting.segments_removed, waiting.segments_waiting > 0) == (0, True)
         assert waiting.waiting_until is not None
-        assert _ids(open_handle().stream("orders").read()) == kept
+        assert ids_of(open_handle().stream("orders").read()) == kept
 
         removed = stream.vacuum(grace=0, exclusive=True)
 
         assert (removed.segments_removed, removed.bytes_removed) == (waiting.segments_waiting, waiting.bytes_waiting)
         assert (removed.segments_waiting, removed.waiting_until) == (0, None)
-        assert _ids(open_handle().stream("orders").read()) == kept
-        assert _commit(stream.append(_event(12))).offsets == (12,)
+        assert ids_of(open_handle().stream("orders").read()) == kept
+        assert one_commit(stream.append(make_event(12))).offsets == (12,)
         assert open_handle().stream("orders").verify().ok
         assert stream.vacuum(grace=0, exclusive=True).segments_removed == 0
 
     def test_vacuum_in_a_hurry_needs_a_promise(self, stream: Stream) -> None:
         """Writers and readers rely on the stream's grace: a shorter one needs `exclusive=True`."""
-        stream.append([_event(0), _event(1)])
+        stream.append([make_event(0), make_event(1)])
         stream.compact()
 
         with pytest.raises(StreamSettingsError, match="exclusive"):
@@ -143,7 +143,7 @@ class MaintenanceTests(StoreTests):
 
     def test_dry_runs_tell_and_do_nothing(self, stream: Stream, open_handle: OpenStore) -> None:
         """With `dry_run=True` a read-only handle will do, and nothing is changed."""
-        stream.append([_event(number) for number in range(4)])
+        stream.append([make_event(number) for number in range(4)])
         stream.compact()
         reading = open_handle(read_only=True).stream("orders")
 
@@ -156,7 +156,7 @@ class MaintenanceTests(StoreTests):
     def test_stream_names_where_it_is_stored(self, store: EventStore) -> None:
         """`url` names the place of a stream, or of one of its partitions, for other programs."""
         stream = store.stream("orders")
-        stream.append(_event(0))
+        stream.append(make_event(0))
 
         assert stream.url().startswith(store.url.rstrip("/") + "/")
         assert stream.url("0") == f"{stream.url()}/0"

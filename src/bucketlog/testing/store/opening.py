@@ -17,10 +17,10 @@ from bucketlog.testing.store.harness import (
     IMPOSSIBLE_NAMES,
     OpenStore,
     StoreTests,
-    _commit,
-    _event,
-    _ids,
-    _loaded,
+    ids_of,
+    loaded_value,
+    make_event,
+    one_commit,
 )
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class OpeningTests(StoreTests):
         """`create=False` asks for a store, and opens it for writing."""
         found = open_handle(create=False)
 
-        found.stream("orders").append(_event(1))
+        found.stream("orders").append(make_event(1))
 
         assert found.id == store.id
         assert [event.id for event in store.stream("orders").read()] == ["e1"]
@@ -93,25 +93,25 @@ class OpeningTests(StoreTests):
     def test_store_is_a_context_manager_that_closes_it(self, open_handle: OpenStore) -> None:
         """Leaving the block closes the handle; closing again does nothing."""
         with open_handle() as store:
-            store.stream("orders").append(_event(1))
+            store.stream("orders").append(make_event(1))
 
         store.close()
         store.close()
 
     def test_closing_one_handle_leaves_the_others_open(self, store: EventStore, other: EventStore) -> None:
         """Handles are independent."""
-        store.stream("orders").append(_event(1))
+        store.stream("orders").append(make_event(1))
         store.close()
 
-        other.stream("orders").append(_event(2))
+        other.stream("orders").append(make_event(2))
 
-        assert _ids(other.stream("orders").read()) == ["e1", "e2"]
+        assert ids_of(other.stream("orders").read()) == ["e1", "e2"]
 
     def test_reopening_sees_everything(self, open_handle: OpenStore) -> None:
         """What was acknowledged is there for whoever opens the store later: events, settings and documents."""
         with open_handle() as first:
-            first.stream("orders").append([_event(1), _event(2)])
-            first.stream("days", partition_by="day").append(_event(3))
+            first.stream("orders").append([make_event(1), make_event(2)])
+            first.stream("days", partition_by="day").append(make_event(3))
             first.checkpoints.save("position", {"at": 2})
             first.snapshots.save("state", {"total": 3}, at="2026-02-05", cursor={"0": 2})
             blob = first.blobs.put(b"attachment")
@@ -120,23 +120,23 @@ class OpeningTests(StoreTests):
         with open_handle() as again:
             assert again.id == first.id
             assert again.streams() == ["days", "orders"]
-            assert _ids(again.stream("orders").read()) == ["e1", "e2"]
+            assert ids_of(again.stream("orders").read()) == ["e1", "e2"]
             assert again.stream("days").partitions() == ["2026-02-05"]
-            assert _commit(again.stream("orders").append(_event(4))).offsets == (2,)
-            assert _loaded(again, "position") == {"at": 2}
+            assert one_commit(again.stream("orders").append(make_event(4))).offsets == (2,)
+            assert loaded_value(again, "position") == {"at": 2}
             assert again.snapshots.load("state", "2026-02-05").cursor == {"0": 2}
             assert again.blobs.get(blob.digest) == b"attachment"
             assert again.objects.get("notes/a.txt") == b"note"
 
     def test_read_only_handle_reads_and_writes_nothing(self, store: EventStore, open_handle: OpenStore) -> None:
         """With `read_only=True` everything can be read, and whatever would write raises `ReadOnlyError`."""
-        store.stream("orders").append(_event(1))
+        store.stream("orders").append(make_event(1))
         store.checkpoints.save("position", 1)
         reader = open_handle(read_only=True)
 
         refused: list[Callable[[], object]] = [
-            lambda: reader.stream("orders").append(_event(2)),
-            lambda: reader.stream("new").append(_event(2)),
+            lambda: reader.stream("orders").append(make_event(2)),
+            lambda: reader.stream("new").append(make_event(2)),
             lambda: reader.checkpoints.save("position", 2),
             lambda: reader.checkpoints.delete("position"),
             lambda: reader.snapshots.save("state", {}),
@@ -151,19 +151,19 @@ class OpeningTests(StoreTests):
                 write()
 
         assert reader.read_only
-        assert _ids(reader.stream("orders").read()) == ["e1"]
-        assert _loaded(reader, "position") == 1
+        assert ids_of(reader.stream("orders").read()) == ["e1"]
+        assert loaded_value(reader, "position") == 1
         assert store.streams() == ["orders"]
         assert store.checkpoints.list() == ["position"]
 
     def test_read_only_handle_sees_what_others_append(self, store: EventStore, open_handle: OpenStore) -> None:
         """A reader opened before an append reads it afterwards."""
         reader = open_handle(read_only=True).stream("orders")
-        assert _ids(reader.read()) == []
+        assert ids_of(reader.read()) == []
 
-        store.stream("orders").append(_event(1))
+        store.stream("orders").append(make_event(1))
 
-        assert _ids(reader.read()) == ["e1"]
+        assert ids_of(reader.read()) == ["e1"]
 
     @pytest.mark.parametrize("sync", ["always", "interval", "never"])
     def test_sync_modes_write_the_same_log(self, open_handle: OpenStore, sync: str) -> None:
@@ -171,12 +171,12 @@ class OpeningTests(StoreTests):
         with open_handle(sync=sync) as store:
             stream = store.stream("orders")
             for number in range(3):
-                stream.append(_event(number))
-            assert _ids(open_handle().stream("orders").read()) == ["e0", "e1", "e2"]
+                stream.append(make_event(number))
+            assert ids_of(open_handle().stream("orders").read()) == ["e0", "e1", "e2"]
 
         again = open_handle().stream("orders")
         assert again.verify().ok
-        assert _ids(again.read()) == ["e0", "e1", "e2"]
+        assert ids_of(again.read()) == ["e0", "e1", "e2"]
 
     def test_unknown_sync_mode_is_refused(self, open_handle: OpenStore) -> None:
         """`sync` is one of three."""
@@ -190,7 +190,7 @@ class OpeningTests(StoreTests):
     def test_any_text_names_a_stream(self, store: EventStore, other: EventStore) -> None:
         """Names that try paths, escapes or devices are names: each its own stream, listed as given, sorted."""
         for name in STRANGE_NAMES:
-            store.stream(name).append(_event(1, data=name))
+            store.stream(name).append(make_event(1, data=name))
 
         assert other.streams() == sorted(STRANGE_NAMES)
         for name in STRANGE_NAMES:
@@ -200,7 +200,7 @@ class OpeningTests(StoreTests):
         """Partitions are named as freely as streams, and their events come back with the name as given."""
         stream = store.stream("orders")
         for name in STRANGE_NAMES:
-            assert stream.append(_event(1, data=name), partition=name).partition == name
+            assert stream.append(make_event(1, data=name), partition=name).partition == name
 
         found = list(other.stream("orders").read())
 
@@ -213,7 +213,7 @@ class OpeningTests(StoreTests):
         with pytest.raises(InvalidNameError):
             store.stream(name)
         with pytest.raises(InvalidNameError):
-            store.stream("orders").append(_event(1), partition=name)
+            store.stream("orders").append(make_event(1), partition=name)
         with pytest.raises(InvalidNameError):
             store.checkpoints.save(name, 1)
 

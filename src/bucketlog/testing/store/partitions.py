@@ -16,8 +16,8 @@ from bucketlog.errors import (
 from bucketlog.testing.store.harness import (
     START,
     StoreTests,
-    _event,
-    _ids,
+    ids_of,
+    make_event,
 )
 
 if TYPE_CHECKING:
@@ -56,10 +56,10 @@ class PartitionTests(StoreTests):
         stream = store.stream("orders", partition_by=partition_by)
         evening = (START + timedelta(hours=10)).astimezone(timezone(timedelta(hours=-5)))  # the same day there and here
         batch = [
-            _event(0, subject="b", source="nyc", type="x"),
-            _event(1, subject="a", source="ewr", type="x", days=1),
-            _event(2, subject="b", source="ewr", type="y", time=evening),
-            _event(3, subject="c", source="nyc", type="y", days=-1),
+            make_event(0, subject="b", source="nyc", type="x"),
+            make_event(1, subject="a", source="ewr", type="x", days=1),
+            make_event(2, subject="b", source="ewr", type="y", time=evening),
+            make_event(3, subject="c", source="nyc", type="y", days=-1),
         ]
 
         result = stream.append(batch)
@@ -78,8 +78,8 @@ class PartitionTests(StoreTests):
     def test_hash_partitioning_keeps_a_subject_together(self, store: EventStore, other: EventStore) -> None:
         """`hash:4` spreads subjects over at most four partitions, and always puts one into the same."""
         stream = store.stream("orders", partition_by="hash:4")
-        stream.append([_event(number, subject=f"s{number % 20}") for number in range(40)])
-        other.stream("orders").append([_event(100 + number, subject=f"s{number}") for number in range(20)])
+        stream.append([make_event(number, subject=f"s{number % 20}") for number in range(40)])
+        other.stream("orders").append([make_event(100 + number, subject=f"s{number}") for number in range(20)])
 
         places: dict[str | None, set[str | None]] = {}
         for event in stream.read():
@@ -93,14 +93,14 @@ class PartitionTests(StoreTests):
         """What `append` returns depends on the stream, not on the number of events."""
         days = store.stream("days", partition_by="day")
 
-        assert days.append(_event(0)) == [Commit("2026-02-05", 0, 1, (0,), (), (0,))]
-        assert days.append(_event(1), partition="2026-02-05") == Commit("2026-02-05", 1, 2, (1,), (), (0,))
+        assert days.append(make_event(0)) == [Commit("2026-02-05", 0, 1, (0,), (), (0,))]
+        assert days.append(make_event(1), partition="2026-02-05") == Commit("2026-02-05", 1, 2, (1,), (), (0,))
 
     def test_partition_may_be_named(self, stream: Stream) -> None:
         """`partition=` overrules the partitioning; offsets and ids are those of that partition."""
-        stream.append([_event(0), _event(1)])
+        stream.append([make_event(0), make_event(1)])
 
-        commit = stream.append([_event(0), _event(2)], partition="side")
+        commit = stream.append([make_event(0), make_event(2)], partition="side")
 
         assert commit == Commit("side", 0, 2, (0, 1), (), (0, 1))
         assert stream.partitions() == ["0", "side"]
@@ -110,7 +110,7 @@ class PartitionTests(StoreTests):
         days = store.stream("days", partition_by="day")
 
         with pytest.raises(StreamSettingsError):
-            days.append(_event(0), partition="2026-02-06")
+            days.append(make_event(0), partition="2026-02-06")
 
         assert store.streams() == []
 
@@ -120,40 +120,40 @@ class PartitionTests(StoreTests):
         stream = store.stream("orders", partition_by=partition_by)
 
         with pytest.raises(InvalidEventError) as caught:
-            stream.append([_event(0, subject="a", source="b"), _event(1)])
+            stream.append([make_event(0, subject="a", source="b"), make_event(1)])
 
         assert (caught.value.index, caught.value.field) == (1, partition_by)
         assert store.streams() == []
 
     def test_first_append_settles_the_partitioning(self, store: EventStore, other: EventStore) -> None:
         """The choice is stored; without one a stream is as stored, and another choice is `StreamSettingsError`."""
-        store.stream("days", partition_by="day").append(_event(0))
+        store.stream("days", partition_by="day").append(make_event(0))
 
         for wrong in ("single", "subject", "hash:4", lambda _: "0"):
             with pytest.raises(StreamSettingsError):
-                other.stream("days", partition_by=wrong).append(_event(1))
-        other.stream("days").append(_event(2, days=1))
+                other.stream("days", partition_by=wrong).append(make_event(1))
+        other.stream("days").append(make_event(2, days=1))
 
         assert store.stream("days").partitions() == ["2026-02-05", "2026-02-06"]
-        assert _ids(store.stream("days").read()) == ["e0", "e2"]
+        assert ids_of(store.stream("days").read()) == ["e0", "e2"]
 
     def test_choice_of_a_reader_settles_nothing(self, store: EventStore) -> None:
         """`store.stream` does no I/O: only an append stores the partitioning."""
         assert list(store.stream("orders", partition_by="day").read()) == []
 
-        store.stream("orders").append(_event(0))
+        store.stream("orders").append(make_event(0))
 
         assert store.stream("orders").partitions() == ["0"]
 
     def test_custom_partitioning_is_brought_again(self, store: EventStore, other: EventStore) -> None:
         """A callable cannot be stored: whoever appends brings it again, or names the partition."""
-        store.stream("orders", partition_by=lambda event: event.type).append(_event(0))
+        store.stream("orders", partition_by=lambda event: event.type).append(make_event(0))
         without = other.stream("orders")
 
         with pytest.raises(StreamSettingsError):
-            without.append(_event(1))
-        without.append(_event(1), partition="named")
-        other.stream("orders", partition_by=lambda event: event.type).append(_event(2))
+            without.append(make_event(1))
+        without.append(make_event(1), partition="named")
+        other.stream("orders", partition_by=lambda event: event.type).append(make_event(2))
 
         assert {event.id: event.partition for event in without.read()} == {
             "e0": "test.event",
@@ -170,8 +170,8 @@ class PartitionTests(StoreTests):
     def test_id_is_known_across_days(self, store: EventStore, other: EventStore) -> None:
         """In a stream by day a repeat may carry another time: it is a duplicate of the first, on the first's day."""
         days = store.stream("days", partition_by="day")
-        days.append([_event(0), _event(1)])
-        repeat = _event(1, days=3)
+        days.append([make_event(0), make_event(1)])
+        repeat = make_event(1, days=3)
 
         for stream in (days, other.stream("days")):
             with pytest.raises(DuplicateEventError) as caught:
@@ -183,12 +183,12 @@ class PartitionTests(StoreTests):
 
     def test_id_is_known_across_days_with_a_partition_named(self, store: EventStore, other: EventStore) -> None:
         """Naming the day does not store an id a second time."""
-        store.stream("days", partition_by="day").append([_event(0), _event(1)])
-        repeat = _event(1, days=3)
+        store.stream("days", partition_by="day").append([make_event(0), make_event(1)])
+        repeat = make_event(1, days=3)
 
         for handle in (store, other):
             with pytest.raises(DuplicateEventError) as caught:
-                handle.stream("days").append([_event(2, days=3), repeat], partition="2026-02-08")
+                handle.stream("days").append([make_event(2, days=3), repeat], partition="2026-02-08")
             assert (caught.value.event_id, caught.value.index, caught.value.partition) == ("e1", 1, "2026-02-05")
 
         assert store.stream("days").partitions() == ["2026-02-05"]
@@ -196,7 +196,7 @@ class PartitionTests(StoreTests):
     def test_repeat_inside_a_batch_is_found_across_days(self, store: EventStore) -> None:
         """Also inside a batch of several days an id is stored once, on the day of its first event."""
         days = store.stream("days", partition_by="day")
-        batch = [_event(0), _event(1, days=1), _event(0, days=1)]
+        batch = [make_event(0), make_event(1, days=1), make_event(0, days=1)]
 
         with pytest.raises(DuplicateEventError):
             days.append(batch)
@@ -210,10 +210,10 @@ class PartitionTests(StoreTests):
     def test_checks_of_all_partitions_come_before_the_first_write(self, store: EventStore) -> None:
         """A duplicate in one partition leaves the others unwritten too."""
         stream = store.stream("orders", partition_by="subject")
-        stream.append(_event(0, subject="b"))
+        stream.append(make_event(0, subject="b"))
 
         with pytest.raises(DuplicateEventError) as caught:
-            stream.append([_event(1, subject="a"), _event(0, subject="b")])
+            stream.append([make_event(1, subject="a"), make_event(0, subject="b")])
 
         assert caught.value.index == 1
         assert caught.value.commits == ()

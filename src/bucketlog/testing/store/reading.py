@@ -18,8 +18,8 @@ from bucketlog.event import Event
 from bucketlog.testing.store.harness import (
     START,
     StoreTests,
-    _event,
-    _ids,
+    ids_of,
+    make_event,
 )
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class ReadingTests(StoreTests):
         """Partitions in the order of their names, in each of them by offset."""
         stream = store.stream("orders")
         for number, partition in enumerate(["b", "a", "c", "a", "b"]):
-            stream.append([_event(2 * number), _event(2 * number + 1)], partition=partition)
+            stream.append([make_event(2 * number), make_event(2 * number + 1)], partition=partition)
 
         found = [(event.partition, event.offset) for event in stream.read()]
 
@@ -96,25 +96,27 @@ class ReadingTests(StoreTests):
 
         reader = stream.read(**filters)
 
-        assert _ids(reader) == expected
-        assert _ids(itertools.chain.from_iterable(batch.events for batch in stream.read_batches(**filters))) == expected
-        assert _ids(stream.read(**filters, limit=3)) == expected[:3]
+        assert ids_of(reader) == expected
+        assert (
+            ids_of(itertools.chain.from_iterable(batch.events for batch in stream.read_batches(**filters))) == expected
+        )
+        assert ids_of(stream.read(**filters, limit=3)) == expected[:3]
 
     def test_filter_is_not_misled_by_what_other_fields_hold(self, stream: Stream) -> None:
         """A value that stands elsewhere in the event, or is part of another, does not match."""
         stream.append(
             [
-                _event(0, type="wanted"),
-                _event(1, data={"type": "wanted", "tags": ["wanted"], "subject": "wanted"}),
-                _event(2, type="unwanted", meta={"subject": "wanted"}),
-                _event(3, subject="wanted", data='"type":"wanted"'),
-                _event(4, tags=("wanted",)),
+                make_event(0, type="wanted"),
+                make_event(1, data={"type": "wanted", "tags": ["wanted"], "subject": "wanted"}),
+                make_event(2, type="unwanted", meta={"subject": "wanted"}),
+                make_event(3, subject="wanted", data='"type":"wanted"'),
+                make_event(4, tags=("wanted",)),
             ]
         )
 
-        assert _ids(stream.read(types=["wanted"])) == ["e0"]
-        assert _ids(stream.read(subjects=["wanted"])) == ["e3"]
-        assert _ids(stream.read(tags=["wanted"])) == ["e4"]
+        assert ids_of(stream.read(types=["wanted"])) == ["e0"]
+        assert ids_of(stream.read(subjects=["wanted"])) == ["e3"]
+        assert ids_of(stream.read(tags=["wanted"])) == ["e4"]
 
     def test_naive_times_are_refused(self, stream: Stream) -> None:
         """A time without a zone may mean several instants."""
@@ -126,7 +128,7 @@ class ReadingTests(StoreTests):
 
     def test_text_in_place_of_a_list_is_refused(self, stream: Stream) -> None:
         """`types="order.placed"` would mean its letters; it is a mistake."""
-        stream.append(_event(0))
+        stream.append(make_event(0))
 
         for name in ("types", "subjects", "sources", "tags", "partitions"):
             with pytest.raises(TypeError, match=name):
@@ -134,11 +136,11 @@ class ReadingTests(StoreTests):
 
     def test_limit_is_at_most_so_many(self, stream: Stream) -> None:
         """`limit` counts events that pass; 0 reads nothing, and below that there is no number of events."""
-        stream.append([_event(number) for number in range(5)])
+        stream.append([make_event(number) for number in range(5)])
 
-        assert _ids(stream.read(limit=3)) == ["e0", "e1", "e2"]
-        assert _ids(stream.read(limit=10)) == [f"e{number}" for number in range(5)]
-        assert _ids(stream.read(limit=0)) == []
+        assert ids_of(stream.read(limit=3)) == ["e0", "e1", "e2"]
+        assert ids_of(stream.read(limit=10)) == [f"e{number}" for number in range(5)]
+        assert ids_of(stream.read(limit=0)) == []
         assert sum(len(batch.events) for batch in stream.read_batches(limit=3)) == 3
         with pytest.raises(ValueError, match="limit"):
             stream.read(limit=-1)
@@ -147,7 +149,7 @@ class ReadingTests(StoreTests):
         """`read_batches` is `read` in pieces: of one partition each, contiguous, with the offsets told."""
         stream = store.stream("orders")
         for number in range(6):
-            stream.append([_event(10 * number + n) for n in range(3)], partition=f"p{number % 2}")
+            stream.append([make_event(10 * number + n) for n in range(3)], partition=f"p{number % 2}")
 
         batches = list(stream.read_batches())
 
@@ -162,7 +164,7 @@ class ReadingTests(StoreTests):
         """Thousands of events come in order, none twice, however they are cut into pieces."""
         stream = store.stream("orders")
         for first in range(0, 6000, 2000):
-            stream.append([_event(first + n, data={"text": "x" * (n % 500)}) for n in range(2000)])
+            stream.append([make_event(first + n, data={"text": "x" * (n % 500)}) for n in range(2000)])
 
         found = list(other.stream("orders").read())
 
@@ -171,7 +173,7 @@ class ReadingTests(StoreTests):
         assert [len(event.data["text"]) for event in found[1990:2010]] == [n % 500 for n in range(1990, 2000)] + [
             *range(10)
         ]
-        assert _ids(other.stream("orders").read({"0": 5990})) == [f"e{number}" for number in range(5990, 6000)]
+        assert ids_of(other.stream("orders").read({"0": 5990})) == [f"e{number}" for number in range(5990, 6000)]
 
     # -- cursors -------------------------------------------------------------------------------------------------------
 
@@ -181,79 +183,79 @@ class ReadingTests(StoreTests):
         stream = store.stream("orders", partition_by="source")
         for part in (_mixed_events(8), _mixed_events(14)[8:]):
             stream.append(part)
-        everything = _ids(stream.read(**filters))
+        everything = ids_of(stream.read(**filters))
 
         for count in range(len(everything) + 1):
             limited = stream.read(**filters, limit=count)
-            assert _ids(limited) == everything[:count]
-            assert _ids(stream.read(limited.cursor, **filters)) == everything[count:]
+            assert ids_of(limited) == everything[:count]
+            assert ids_of(stream.read(limited.cursor, **filters)) == everything[count:]
 
             broken_off = stream.read(**filters)
-            assert _ids(itertools.islice(broken_off, count)) == everything[:count]
+            assert ids_of(itertools.islice(broken_off, count)) == everything[:count]
             stored = json.loads(json.dumps(dict(broken_off.cursor)))
-            assert _ids(stream.read(stored, **filters)) == everything[count:]
+            assert ids_of(stream.read(stored, **filters)) == everything[count:]
 
     def test_every_offset_is_a_place_to_go_on(self, stream: Stream) -> None:
         """A cursor may name any offset, inside a commit too, up to the end."""
-        stream.append([_event(0), _event(1), _event(2)])
-        stream.append([_event(3), _event(4)])
+        stream.append([make_event(0), make_event(1), make_event(2)])
+        stream.append([make_event(3), make_event(4)])
 
         for offset in range(6):
-            assert _ids(stream.read({"0": offset})) == [f"e{number}" for number in range(offset, 5)]
+            assert ids_of(stream.read({"0": offset})) == [f"e{number}" for number in range(offset, 5)]
             batches = list(stream.read_batches({"0": offset}))
             assert [batch.first_offset for batch in batches[:1]] == [offset] * (offset < 5)
 
     def test_cursor_of_batches_is_behind_the_last_one(self, stream: Stream) -> None:
         """A batch that was handed out is behind the cursor, whole; with a limit, as much of it as was handed out."""
-        stream.append([_event(0), _event(1), _event(2)])
+        stream.append([make_event(0), make_event(1), make_event(2)])
         reader = stream.read_batches(limit=2)
 
         [batch] = list(reader)
 
-        assert _ids(batch.events) == ["e0", "e1"]
+        assert ids_of(batch.events) == ["e0", "e1"]
         assert reader.cursor == {"0": 2}
-        assert _ids(stream.read(reader.cursor)) == ["e2"]
+        assert ids_of(stream.read(reader.cursor)) == ["e2"]
 
     def test_cursor_of_a_filtered_read_skips_what_it_examined(self, store: EventStore) -> None:
         """Read to its end, a filtered read stands where the stream ends, though nothing may have passed."""
         stream = store.stream("orders")
-        stream.append([_event(0), _event(1)], partition="a")
-        stream.append([_event(2), _event(3)], partition="b")
+        stream.append([make_event(0), make_event(1)], partition="a")
+        stream.append([make_event(2), make_event(3)], partition="b")
         reader = stream.read(types=["none of these"])
 
-        assert _ids(reader) == []
+        assert ids_of(reader) == []
 
         assert reader.cursor == stream.cursor() == {"a": 2, "b": 2}
 
     def test_cursor_of_the_stream_is_where_it_ends(self, store: EventStore, other: EventStore) -> None:
         """`stream.cursor()` has every partition's next offset: reading after it yields what came since."""
         stream = store.stream("orders")
-        stream.append([_event(0), _event(1)], partition="a")
+        stream.append([make_event(0), make_event(1)], partition="a")
         end = other.stream("orders").cursor()
-        stream.append(_event(2), partition="a")
-        stream.append(_event(3), partition="b")
+        stream.append(make_event(2), partition="a")
+        stream.append(make_event(3), partition="b")
 
         assert isinstance(end, Cursor)
         assert end == {"a": 2}
-        assert _ids(other.stream("orders").read(end)) == ["e2", "e3"]
+        assert ids_of(other.stream("orders").read(end)) == ["e2", "e3"]
 
     def test_late_event_is_never_missed_by_a_cursor(self, store: EventStore) -> None:
         """An event with an old time that is written now comes behind every cursor taken before."""
         days = store.stream("days", partition_by="day")
-        days.append([_event(0), _event(1, days=1)])
+        days.append([make_event(0), make_event(1, days=1)])
         reader = days.read()
-        assert _ids(reader) == ["e0", "e1"]
+        assert ids_of(reader) == ["e0", "e1"]
 
-        days.append([_event(2), _event(3, days=-7)])
+        days.append([make_event(2), make_event(3, days=-7)])
 
-        assert _ids(days.read(reader.cursor)) == ["e3", "e2"]
+        assert ids_of(days.read(reader.cursor)) == ["e3", "e2"]
 
     @pytest.mark.parametrize(
         ("cursor", "end"), [({"0": 4}, 3), ({"0": 2**40}, 3), ({"0": 1, "gone": 1}, 0)], ids=["one", "far", "partition"]
     )
     def test_cursor_beyond_the_end_is_told(self, stream: Stream, cursor: dict[str, int], end: int) -> None:
         """A cursor that the log does not reach is `OffsetOutOfRangeError`, never a silent jump: a restored copy?"""
-        stream.append([_event(0), _event(1), _event(2)])
+        stream.append([make_event(0), make_event(1), make_event(2)])
         wrong = max(cursor, key=lambda name: name == "gone")
 
         for read in (partial(stream.read, cursor), partial(stream.read_batches, cursor)):
@@ -307,16 +309,16 @@ class ReadingTests(StoreTests):
     def test_recent_sees_late_events_where_their_time_says(self, store: EventStore) -> None:
         """An event of today that is written last does not hide behind older ones, nor an old one before newer."""
         days = store.stream("days", partition_by="day")
-        days.append([_event(0), _event(1, days=2)])
-        days.append(_event(2, days=1))
+        days.append([make_event(0), make_event(1, days=2)])
+        days.append(make_event(2, days=1))
 
         assert [event.id for event in days.recent(3)] == ["e1", "e2", "e0"]
 
     def test_get_finds_an_event_by_its_id(self, store: EventStore, other: EventStore) -> None:
         """`get` returns the event with its place, from whichever partition, or None."""
         stream = store.stream("orders")
-        stream.append([_event(0), _event(1)], partition="a")
-        stream.append([_event(2, id='é "quoted"')], partition="b")
+        stream.append([make_event(0), make_event(1)], partition="a")
+        stream.append([make_event(2, id='é "quoted"')], partition="b")
 
         found = other.stream("orders").get("e1")
         strange = other.stream("orders").get('é "quoted"')

@@ -21,8 +21,8 @@ from bucketlog.testing.store.harness import (
     START,
     OpenStore,
     StoreTests,
-    _event,
-    _loaded,
+    loaded_value,
+    make_event,
 )
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class StateTests(StoreTests):
         assert saved.updated is not None
         assert saved.updated.utcoffset() == timedelta(0)
         assert replaced.version != saved.version
-        assert _loaded(store, "a/b") == 2
+        assert loaded_value(store, "a/b") == 2
         assert store.checkpoints.load("nothing") is None
         assert store.checkpoints.list() == ["a/b"]
 
@@ -59,7 +59,7 @@ class StateTests(StoreTests):
             store.checkpoints.save("position", 3, expected_version=ABSENT)
 
         assert caught.value.name == "position"
-        assert _loaded(store, "position") == 2
+        assert loaded_value(store, "position") == 2
 
     def test_version_never_comes_back(self, store: EventStore) -> None:
         """A value that was there before has another version now, also after a delete."""
@@ -92,7 +92,7 @@ class StateTests(StoreTests):
 
         self._together([partial(count, handle) for handle in handles])
 
-        assert _loaded(store, "count") == len(handles) * self.appends_each
+        assert loaded_value(store, "count") == len(handles) * self.appends_each
 
     def test_snapshots_are_kept_by_name_and_time(self, store: EventStore, other: EventStore) -> None:
         """A snapshot is immutable unless replaced on purpose; the newest is found, old ones are pruned."""
@@ -134,7 +134,7 @@ class StateTests(StoreTests):
 
     def test_objects_are_the_applications_own(self, store: EventStore, other: EventStore) -> None:
         """Documents lie below the root under the paths given, beside the store's own, which they never touch."""
-        store.stream("orders").append(_event(0))
+        store.stream("orders").append(make_event(0))
         store.objects.put("reports/2026/a.txt", b"one")
         store.objects.put("reports/2026/b c.txt", b"two", if_absent=True)
 
