@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 import bucketlog
 from bucketlog import errors
-from bucketlog.backend import ABSENT, ANY, Capabilities, Condition, Content, Entry, Stat
+from bucketlog.backend import ABSENT, ANY, Condition, Stat
 from bucketlog.maintenance import compaction
+from bucketlog.storage.wrapper import BackendWrapper
 from bucketlog.testing.clocks import FakeClock
 from bucketlog.testing.faults import with_faults
 from bucketlog_backends.memory import MemoryBackend, open_memory
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
     from datetime import datetime
 
     from bucketlog.backend import Backend
@@ -60,33 +60,13 @@ class Directory(MemoryBackend):
         return version
 
 
-class ObjectStore:
-    """The memory backend without its ability to append: one put a commit, as on S3."""
+class ObjectStore(BackendWrapper):
+    """The memory backend without `append`: each commit is one PUT, as on S3."""
 
     name = "simulated"
-    capabilities = Capabilities()
 
     def __init__(self, url: str, times: ServerTimes | None = None) -> None:
-        self._inner = Directory(url, times or ServerTimes())
-        self.url = url
-
-    def get(self, key: str, start: int = 0, end: int | None = None) -> Content:
-        return self._inner.get(key, start, end)
-
-    def head(self, key: str) -> Stat:
-        return self._inner.head(key)
-
-    def put(self, key: str, data: bytes, *, if_version: Condition = ANY) -> str:
-        return self._inner.put(key, data, if_version=if_version)
-
-    def list(self, prefix: str, *, start_after: str = "", delimiter: bool = False) -> Iterator[Entry]:
-        return self._inner.list(prefix, start_after=start_after, delimiter=delimiter)
-
-    def delete(self, keys: Iterable[str]) -> None:
-        self._inner.delete(keys)
-
-    def close(self) -> None:
-        self._inner.close()
+        super().__init__(Directory(url, times or ServerTimes()))
 
 
 class World:

@@ -12,8 +12,7 @@ import pytest
 
 import bucketlog
 from bucketlog import Event
-from bucketlog.backend import ANY, Capabilities
-from bucketlog.testing import with_faults
+from bucketlog.testing import BackendWrapper, with_faults
 from bucketlog_backends.local import open_local
 from bucketlog_backends.memory import open_memory
 
@@ -23,33 +22,10 @@ KINDS = ["memory", "local", "put"]
 _numbers = itertools.count()
 
 
-class PutOnly:
-    """The backend in memory without its growing objects and without its watch: as an object store is."""
+class PutOnly(BackendWrapper):
+    """The memory backend without `append` and `watch`, as an object store is."""
 
     name = "put-only"
-    capabilities = Capabilities()
-
-    def __init__(self, inner):
-        self.inner = inner
-        self.url = inner.url
-
-    def get(self, key, start=0, end=None):
-        return self.inner.get(key, start, end)
-
-    def head(self, key):
-        return self.inner.head(key)
-
-    def put(self, key, data, *, if_version=ANY):
-        return self.inner.put(key, data, if_version=if_version)
-
-    def list(self, prefix, *, start_after="", delimiter=False):
-        return self.inner.list(prefix, start_after=start_after, delimiter=delimiter)
-
-    def delete(self, keys):
-        self.inner.delete(keys)
-
-    def close(self):
-        self.inner.close()
 
 
 class Storage:

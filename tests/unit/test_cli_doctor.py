@@ -7,12 +7,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from bucketlog.backend import Capabilities, Content, find_factory
+from bucketlog.backend import Content, find_factory
 from bucketlog.cli import main
 from bucketlog.errors import AccessDeniedError, BackendUnavailableError, InvalidOptionError, StoreNotFoundError
 from bucketlog.format.names import SCRATCH
 from bucketlog.storage.diagnosis import diagnose
-from bucketlog.testing import FakeClock
+from bucketlog.testing import BackendWrapper, FakeClock
 
 ALL_WELL = [
     *("server", "credentials", "may_put", "may_get", "may_list", "may_delete"),
@@ -41,29 +41,14 @@ def s3_args(s3_bucket):
     return [word for name, value in s3_bucket.items() for word in ("-o", f"{name}={value}")]
 
 
-class Wrapped:
-    """A backend that refuses, or does otherwise, what a subclass says."""
+class Wrapped(BackendWrapper):
+    """A backend whose subclasses refuse a call, or answer it differently."""
 
     name, url = "wrapped", "wrapped://place"
-    capabilities = Capabilities()
 
     def __init__(self, inner):
-        self.inner, self.closed = inner, False
-
-    def get(self, key, start=0, end=None):
-        return self.inner.get(key, start, end)
-
-    def head(self, key):
-        return self.inner.head(key)
-
-    def put(self, key, data, **condition):
-        return self.inner.put(key, data, **condition)
-
-    def list(self, prefix, **how):
-        return self.inner.list(prefix, **how)
-
-    def delete(self, keys):
-        self.inner.delete(keys)
+        super().__init__(inner)
+        self.closed = False
 
     def close(self):
         self.closed = True

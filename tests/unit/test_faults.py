@@ -8,6 +8,7 @@ import pytest
 from bucketlog.backend import ABSENT, AppendBackend, UploadBackend, WatchBackend
 from bucketlog.errors import BackendUnavailableError, ConflictError, NotFoundError, OutcomeUnknownError
 from bucketlog.testing import (
+    BackendWrapper,
     Crash,
     CrashAfter,
     Fail,
@@ -36,15 +37,6 @@ def inner(open_inner):
     return open_inner()
 
 
-class OnlyTheSevenMethods:
-    name, url = "seven", "seven://test"
-
-    def __init__(self, inner):
-        self.capabilities = inner.capabilities
-        for method in ("get", "head", "put", "list", "delete", "close"):
-            setattr(self, method, getattr(inner, method))
-
-
 # -- a plan ------------------------------------------------------------------------------------------------------------
 
 
@@ -52,7 +44,7 @@ def test_wrapper_has_the_abilities_of_what_it_wraps(inner):
     abilities = (AppendBackend, UploadBackend, WatchBackend)
 
     assert all(isinstance(with_faults(inner), ability) for ability in abilities)
-    assert not any(isinstance(with_faults(OnlyTheSevenMethods(inner)), ability) for ability in abilities)
+    assert not any(isinstance(with_faults(BackendWrapper(inner)), ability) for ability in abilities)
 
 
 def test_calls_are_counted_by_method(inner):

@@ -30,42 +30,41 @@ from bucketlog.errors import (
 from bucketlog.storage import root as root_module
 from bucketlog.storage.root import open_root
 from bucketlog.storage.threads import RequestPool, Syncer
+from bucketlog.storage.wrapper import BackendWrapper
 from bucketlog_backends.memory import MemoryBackend, open_memory
 
 _names = itertools.count()
 
 
-class PutBackend:
-    """A backend of the mode `put`: the one in memory, without its growing objects. Counts requests."""
+class PutBackend(BackendWrapper):
+    """The memory backend without `append`, counting its requests."""
 
     name = "putting"
-    capabilities = Capabilities()
 
     def __init__(self, inner: MemoryBackend) -> None:
-        self.inner = inner
-        self.url = inner.url
+        super().__init__(inner)
         self.requests: Counter[str] = Counter()
         self.closed = False
 
     def get(self, key, start=0, end=None):
         self.requests[f"get {key}"] += 1
-        return self.inner.get(key, start, end)
+        return super().get(key, start, end)
 
     def head(self, key):
         self.requests[f"head {key}"] += 1
-        return self.inner.head(key)
+        return super().head(key)
 
     def put(self, key, data, *, if_version=ANY):
         self.requests[f"put {key}"] += 1
-        return self.inner.put(key, data, if_version=if_version)
+        return super().put(key, data, if_version=if_version)
 
     def list(self, prefix, *, start_after="", delimiter=False):
         self.requests[f"list {prefix}"] += 1
-        return self.inner.list(prefix, start_after=start_after, delimiter=delimiter)
+        return super().list(prefix, start_after=start_after, delimiter=delimiter)
 
     def delete(self, keys):
         self.requests["delete"] += 1
-        self.inner.delete(keys)
+        super().delete(keys)
 
     def close(self):
         self.closed = True
@@ -735,7 +734,7 @@ def test_a_forked_child_has_locks_of_its_own(memory):
     memory.delete(["capabilities/putting.json"])
     unproven = opened(PutBackend(memory))
 
-    with root._lock, unproven._proving, wrapped.backend._looking:
+    with root._lock, unproven._proving, wrapped.backend._read_then_put:
         child = os.fork()
         if child == 0:
             ok = False

@@ -6,6 +6,7 @@ import pytest
 # the author of a backend would see a bare AssertionError.
 pytest.register_assert_rewrite("bucketlog.testing.backend", "bucketlog.testing.store")
 
+from bucketlog.storage.wrapper import BackendWrapper  # noqa: E402  (see above)
 from bucketlog.testing.backend import BackendSuite  # noqa: E402  (see above)
 from bucketlog.testing.clocks import FakeClock  # noqa: E402  (see above)
 from bucketlog.testing.faults import (  # noqa: E402  (see above)
@@ -44,6 +45,7 @@ __all__ = [
     "Answer",
     "Attempt",
     "BackendSuite",
+    "BackendWrapper",
     "Call",
     "Change",
     "Crash",

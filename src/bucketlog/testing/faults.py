@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import threading
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, NoReturn, Protocol, TypeVar
 
 from bucketlog.backend import (
     ANY,
     AppendBackend,
     Backend,
-    Capabilities,
     Condition,
     Content,
     Entry,
@@ -26,6 +25,7 @@ from bucketlog.backend import (
     WatchBackend,
 )
 from bucketlog.errors import BackendUnavailableError, BucketlogError, NotFoundError, OutcomeUnknownError
+from bucketlog.storage.wrapper import BackendWrapper, class_around
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
@@ -145,7 +145,7 @@ class HeldCall:
 # -- a backend with faults ---------------------------------------------------------------------------------------------
 
 
-class FaultyBackend:
+class FaultyBackend(BackendWrapper):
     """One handle on a backend whose calls pass, fail or are lost as its plan says; made by `with_faults`.
 
     Attributes:
@@ -156,31 +156,14 @@ class FaultyBackend:
         crashed: Whether the process that this handle stands for is dead.
     """
 
-    inner: Backend
-
     def __init__(self, inner: Backend, plan: Plan = _no_faults) -> None:
-        self.inner = inner
+        super().__init__(inner)
         self.plan = plan
         self.calls: list[Call] = []
         self.held: list[HeldCall] = []
         self.crashed = False
         self._counts: dict[str, int] = {}
         self._mutex = threading.RLock()  # reentrant: a plan may look at this handle, or release what it holds
-
-    @property
-    def name(self) -> str:
-        """The name of the inner backend."""
-        return self.inner.name
-
-    @property
-    def url(self) -> str:
-        """The place of the inner backend."""
-        return self.inner.url
-
-    @property
-    def capabilities(self) -> Capabilities:
-        """What the inner backend claims."""
-        return self.inner.capabilities
 
     def count(self, *methods: str) -> int:
         """Return how many calls of these methods were made, or of all methods when none is named."""
@@ -218,10 +201,6 @@ class FaultyBackend:
         """Do what `Backend.delete` does, unless the plan says otherwise."""
         wanted = tuple(keys)
         self._do("delete", wanted[0] if wanted else "", lambda: self.inner.delete(wanted), holds=True)
-
-    def close(self) -> None:
-        """Close the inner backend; no plan is asked, so that a test can always tidy up."""
-        self.inner.close()
 
     def _do(
         self,
@@ -360,9 +339,7 @@ def with_faults(inner: Backend, plan: Plan = _no_faults) -> FaultyBackend:
 
     Each handle is one process: wrap each on its own, give it its own plan, and a crash takes down no other.
     """
-    bases = [faulty for ability, faulty in _ABILITIES if isinstance(inner, ability)]
-    made: type[FaultyBackend] = type("FaultyBackend", (*bases, FaultyBackend), {})
-    return made(inner, plan)
+    return class_around(inner, FaultyBackend, _ABILITIES)(inner, plan)
 
 
 # -- power cuts --------------------------------------------------------------------------------------------------------
@@ -483,28 +460,15 @@ def _exists(backend: Backend, key: str) -> bool:
     return True
 
 
-class PowerCutBackend:
+class PowerCutBackend(BackendWrapper):
     """One process's handle on a `PowerCutDisk`; after the power cut every call raises `SimulatedCrash`."""
 
+    inner: AppendBackend
+
     def __init__(self, inner: AppendBackend, disk: PowerCutDisk) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._disk = disk
         self.crashed = False
-
-    @property
-    def name(self) -> str:
-        """The name of the inner backend."""
-        return self._inner.name
-
-    @property
-    def url(self) -> str:
-        """The place of the inner backend."""
-        return self._inner.url
-
-    @property
-    def capabilities(self) -> Capabilities:
-        """What the inner backend claims, but no `watch`."""
-        return replace(self._inner.capabilities, watch=False)
 
     def get(self, key: str, start: int = 0, end: int | None = None) -> Content:
         """Return bytes, those in the cache included."""
@@ -536,10 +500,6 @@ class PowerCutBackend:
         with disk._mutex:
             for key in wanted:
                 self._written_out(key)
-
-    def close(self) -> None:
-        """Close the inner handle, also after a power cut."""
-        self._inner.close()
 
     @contextmanager
     def lock(self, folder: str, *, shared: bool = False) -> Iterator[None]:
@@ -588,7 +548,7 @@ class PowerCutBackend:
         if self.crashed:
             msg = f"the power of the machine below {self.url} was cut"
             raise SimulatedCrash(msg)
-        return self._inner
+        return self.inner
 
     @contextmanager
     def _exclusive(self, key: str) -> Iterator[AppendBackend]:
