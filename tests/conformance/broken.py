@@ -46,7 +46,7 @@ class ChecksThenWrites(DictBackend):
         return super().put(key, data)
 
 
-@noticed_by("test_race_to_make_an_object_has_one_winner")
+@noticed_by("test_race_to_create_an_object_has_one_winner")
 class ChecksForAbsenceThenWrites(ChecksThenWrites):
     pass
 
@@ -89,7 +89,7 @@ class TakesTheSizeForAVersion(DictBackend):
         return stored
 
 
-@noticed_by("test_version_changes_when_an_object_is_made_anew")
+@noticed_by("test_version_changes_when_an_object_is_created_again")
 class CountsVersionsByKey(DictBackend):
     def _store(self, key: str, data: bytes, *, made: int = 0) -> Stored:
         before = self.root.objects.get(key)
@@ -125,7 +125,7 @@ class GivesShortRanges(DictBackend):
         return super().get(key, start, None if end is None else max(start, end - 1))
 
 
-@noticed_by("test_range_past_the_end_has_no_bytes_there")
+@noticed_by("test_range_is_cut_off_at_the_end")
 class RefusesRangesPastTheEnd(DictBackend):
     def get(self, key: str, start: int = 0, end: int | None = None) -> Content:
         content = super().get(key, start, end)
@@ -143,7 +143,7 @@ class ReadsMissingKeysAsEmpty(DictBackend):
             return Content(b"", "")
 
 
-@noticed_by("test_what_one_handle_put_every_other_sees_at_once")
+@noticed_by("test_put_is_visible_to_other_handles_at_once")
 class RemembersWhatItRead(DictBackend):
     def __init__(self, root: Root) -> None:
         super().__init__(root)
@@ -153,7 +153,7 @@ class RemembersWhatItRead(DictBackend):
         return self.seen.setdefault((key, start, end), super().get(key, start, end))
 
 
-@noticed_by("test_percent_signs_tell_keys_apart")
+@noticed_by("test_keys_that_differ_by_percent_signs_are_distinct")
 class DecodesKeys(DictBackend):
     def put(self, key: str, data: bytes, *, if_version: Condition = ANY) -> Version:
         return super().put(unquote(key), data, if_version=if_version)
@@ -191,7 +191,7 @@ class ListsFolderByFolder(DictBackend):
         return iter(sorted(entries, key=lambda entry: entry.key.split("/")))
 
 
-@noticed_by("test_list_of_many_keys_is_whole")
+@noticed_by("test_list_of_many_keys_is_complete")
 class ForgetsTheSecondPage(DictBackend):
     def list(self, prefix: str, *, start_after: str = "", delimiter: bool = False) -> Iterator[Entry]:
         return islice(super().list(prefix, start_after=start_after, delimiter=delimiter), 1000)
@@ -205,7 +205,7 @@ class ListsTheSamePageForever(DictBackend):
             yield from page
 
 
-@noticed_by("test_list_starts_behind_a_key")
+@noticed_by("test_list_starts_after_a_key")
 class StartsAtAKeyInsteadOfBehind(DictBackend):
     def list(self, prefix: str, *, start_after: str = "", delimiter: bool = False) -> Iterator[Entry]:
         entries = super().list(prefix, start_after=start_after, delimiter=delimiter)
@@ -213,7 +213,7 @@ class StartsAtAKeyInsteadOfBehind(DictBackend):
         return chain([Entry(start_after, len(stored.data), stored.modified)] if stored else [], entries)
 
 
-@noticed_by("test_list_starts_behind_a_key")
+@noticed_by("test_list_starts_after_a_key")
 class TakesStartAfterForAPrefix(DictBackend):
     def list(self, prefix: str, *, start_after: str = "", delimiter: bool = False) -> Iterator[Entry]:
         entries = super().list(prefix, start_after=start_after, delimiter=delimiter)
@@ -236,7 +236,7 @@ class RaisesForAMissingKey(DictBackend):
             super().delete([key])
 
 
-@noticed_by("test_delete_of_many_keys_removes_those_that_are_there")
+@noticed_by("test_delete_removes_any_number_of_keys")
 class DeletesAThousandAtMost(DictBackend):
     def delete(self, keys: Iterable[str]) -> None:
         super().delete(islice(keys, 1000))
@@ -245,7 +245,7 @@ class DeletesAThousandAtMost(DictBackend):
 # -- abilities ---------------------------------------------------------------------------------------------------------
 
 
-@noticed_by("test_append_is_declared_by_those_who_have_it")
+@noticed_by("test_append_is_declared_or_refused")
 class HidesThatItAppends(DictBackend):
     capabilities = Capabilities(append=False, watch=True)
 

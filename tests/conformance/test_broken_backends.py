@@ -112,8 +112,8 @@ class TestStore(StoreSuite):
 @pytest.mark.parametrize(
     ("test", "shown"),
     [
-        ("TestBackend::test_put_replaces_what_was_there", "assert b'wrong' == b'short'"),
-        ("TestStore::test_nothing_new_writes_nothing", "assert ((2, 1), (0, 1)) == ((1, 0), (0, 1))"),
+        ("TestBackend::test_put_replaces_the_object", "assert b'wrong' == b'short'"),
+        ("TestStore::test_batch_of_duplicates_writes_nothing", "assert ((2, 1), (0, 1)) == ((1, 0), (0, 1))"),
     ],
 )
 def test_assertion_that_fails_in_a_subclass_shows_its_values(pytester, test, shown):

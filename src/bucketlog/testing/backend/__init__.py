@@ -1,8 +1,8 @@
-"""The conformance suite of the backend protocol: what `bucketlog.backend` promises, as tests to inherit.
+"""The conformance suite for backends: the contract of `bucketlog.backend`, as tests to inherit.
 
-Subclass `BackendSuite`, supply the fixture `open_backend`, and run pytest. The docstrings of the tests are the
-specification; a backend that passes carries a store. Abilities that a backend does not declare are tested from the
-other side: that it does not pretend to have them.
+Subclass `BackendSuite`, define the fixture `open_backend`, and run pytest. The docstrings of the tests are the
+specification: a backend that passes can hold a store. For a capability that a backend does not declare, the suite tests
+that the backend refuses it.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 
-# pytest collects the tests of the last base first.
+# pytest runs the tests of the last base first.
 class BackendSuite(WatchingTests, GrowingTests, ListingTests, ConditionTests, ObjectTests):
-    """Inherit this in a class that pytest collects, and define `open_backend`.
+    """The tests that every backend must pass. Subclass it and define the fixture `open_backend`.
 
     Attributes:
-        writers: How many writers race for one key.
-        race_rounds: How often they do. Lower it for a slow server, though a short race proves little.
-        many_keys: How many keys the listing of many keys takes; more than one page of the server.
-        big_object_bytes: Size of the largest object that is put; bucketlog puts up to 64 MiB.
-        timeout_seconds: How long one test waits for threads that do not end.
-        blocked_seconds: How long a test watches somebody who must not get a lock.
+        writers: Number of writers in a race.
+        race_rounds: Number of rounds in a race. Lower it for a slow server; a short race proves little.
+        many_keys: Number of keys in the long listing. Keep it above the server's page size.
+        big_object_bytes: Size of the largest object put. bucketlog puts up to 64 MiB.
+        timeout_seconds: How long a test waits for its threads before it fails.
+        blocked_seconds: How long a test watches that a thread does not get a lock.
     """
 
     writers: ClassVar[int] = 8
@@ -51,12 +51,15 @@ class BackendSuite(WatchingTests, GrowingTests, ListingTests, ConditionTests, Ob
 
     @pytest.fixture
     def open_backend(self) -> Callable[[], Backend]:
-        """Return what opens one more handle on one root, which is new and empty for each test. Define this one."""
+        """Return a function that opens another handle on the test's root. Define this fixture.
+
+        The root is new and empty for each test, and all handles of a test share it.
+        """
         pytest.fail(f"{type(self).__name__} must define the fixture open_backend")
 
     @pytest.fixture
     def open_handle(self, open_backend: Callable[[], Backend]) -> Iterator[Callable[[], Backend]]:
-        """Return `open_backend`, but close behind the test what it opened."""
+        """Return `open_backend`, and close the handles it opened when the test ends."""
         opened: list[Backend] = []
 
         def open_one() -> Backend:
@@ -75,39 +78,39 @@ class BackendSuite(WatchingTests, GrowingTests, ListingTests, ConditionTests, Ob
 
     @pytest.fixture
     def other(self, open_handle: Callable[[], Backend]) -> Backend:
-        """Return another handle on the same root."""
+        """Return a second handle on the same root."""
         return open_handle()
 
     @pytest.fixture
     def rivals(self, backend: Backend, open_handle: Callable[[], Backend]) -> list[Backend]:
-        """Return one handle for each writer of a race."""
+        """Return one handle per writer of a race."""
         return [backend, *(open_handle() for _ in range(self.writers - 1))]
 
     @pytest.fixture
     def appender(self, backend: Backend) -> AppendBackend:
-        """Return the handle `backend`, which can append; skips the test when that is not declared."""
+        """Return the handle `backend` as an `AppendBackend`. Skips the test if `append` is not declared."""
         return appending(backend)
 
     @pytest.fixture
     def other_appender(self, other: Backend) -> AppendBackend:
-        """Return the handle `other`, which can append."""
+        """Return the handle `other` as an `AppendBackend`."""
         return appending(other)
 
     @pytest.fixture
     def appending_rivals(self, rivals: list[Backend]) -> list[AppendBackend]:
-        """Return one handle that can append for each writer of a race."""
+        """Return one `AppendBackend` per writer of a race."""
         return [appending(handle) for handle in rivals]
 
     @pytest.fixture
     def watcher(self, backend: Backend) -> WatchBackend:
-        """Return the handle `backend`, which can watch; skips the test when that is not declared."""
+        """Return the handle `backend` as a `WatchBackend`. Skips the test if `watch` is not declared."""
         needs(backend, "watch")
         assert isinstance(backend, WatchBackend)
         return backend
 
     @pytest.fixture
     def uploader(self, backend: Backend) -> UploadBackend:
-        """Return the handle `backend`, which can upload; skips the test when it cannot."""
+        """Return the handle `backend` as an `UploadBackend`. Skips the test if it cannot upload."""
         if not isinstance(backend, UploadBackend):
             pytest.skip(f"{backend.name} has no upload")
         return backend

@@ -30,25 +30,25 @@ if TYPE_CHECKING:
 
 
 class ConditionTests(BackendTests):
-    """Of any number of writers one wins."""
+    """Conditional puts, alone and under contention."""
 
     # -- versions and conditions ---------------------------------------------------------------------------------------
 
     def test_version_changes_whenever_the_bytes_do(self, backend: Backend) -> None:
-        """Other bytes have another version, also when size and time of the change are the same."""
+        """Different bytes get a different version, even with the same size and modification time."""
         versions = [backend.put("a", f"{number:04}".encode()) for number in range(50)]
 
         assert len(set(versions)) == 50
 
-    def test_version_changes_when_an_object_is_made_anew(self, backend: Backend) -> None:
-        """Other bytes have another version, also when the object was deleted in between."""
+    def test_version_changes_when_an_object_is_created_again(self, backend: Backend) -> None:
+        """Different bytes get a different version, even if the object was deleted in between."""
         first = backend.put("a", b"first")
         backend.delete(["a"])
 
         assert backend.put("a", b"other") != first
 
-    def test_put_if_absent_makes_an_object(self, backend: Backend) -> None:
-        """With `ABSENT` a put succeeds where nothing is stored, and its version is the object's."""
+    def test_put_if_absent_creates_an_object(self, backend: Backend) -> None:
+        """A put with `ABSENT` succeeds if nothing is stored, and returns the object's version."""
         needs(backend, "exclusive_create")
         version = backend.put("a/0", b"first", if_version=ABSENT)
 
@@ -56,7 +56,7 @@ class ConditionTests(BackendTests):
 
     @pytest.mark.parametrize("there", [b"first", b""], ids=["bytes", "empty"])
     def test_put_if_absent_replaces_nothing(self, backend: Backend, other: Backend, there: bytes) -> None:
-        """With `ABSENT` a put raises `ConflictError` where an object is, even an empty or an equal one."""
+        """A put with `ABSENT` raises `ConflictError` if an object exists, even an empty or identical one."""
         needs(backend, "exclusive_create")
         version = backend.put("a/0", there)
 
@@ -67,8 +67,8 @@ class ConditionTests(BackendTests):
 
         assert other.get("a/0") == Content(there, version)
 
-    def test_put_if_absent_after_a_delete_makes_the_object_again(self, backend: Backend, other: Backend) -> None:
-        """A deleted object is absent, for every handle."""
+    def test_put_if_absent_after_a_delete_creates_the_object_again(self, backend: Backend, other: Backend) -> None:
+        """A deleted object is absent for every handle."""
         needs(backend, "exclusive_create")
         backend.put("a/0", b"first", if_version=ABSENT)
         other.delete(["a/0"])
@@ -78,7 +78,7 @@ class ConditionTests(BackendTests):
         assert other.get("a/0").data == b"second"
 
     def test_put_with_the_current_version_replaces(self, backend: Backend, other: Backend) -> None:
-        """With the version that is there a put succeeds, whichever handle told that version."""
+        """A put with the current version succeeds, whichever handle read that version."""
         needs(backend, "compare_and_set")
         backend.put("a", b"first")
 
@@ -88,7 +88,7 @@ class ConditionTests(BackendTests):
         assert other.get("a") == Content(b"third", third)
 
     def test_put_with_a_stale_version_changes_nothing(self, backend: Backend, other: Backend) -> None:
-        """With a version whose bytes are no longer there a put raises `ConflictError`."""
+        """A put with the version of bytes that were replaced raises `ConflictError`."""
         needs(backend, "compare_and_set")
         stale = backend.put("a", b"first")
         current = other.put("a", b"second")
@@ -98,20 +98,20 @@ class ConditionTests(BackendTests):
 
         assert backend.get("a") == Content(b"second", current)
 
-    def test_put_with_a_version_that_never_was_changes_nothing(self, backend: Backend) -> None:
-        """With the version of another object, or none that ever was, a put raises `ConflictError`."""
+    def test_put_with_a_foreign_version_changes_nothing(self, backend: Backend) -> None:
+        """A put with the version of another object, or one that never existed, raises `ConflictError`."""
         needs(backend, "compare_and_set")
         version = backend.put("a", b"first")
         elsewhere = backend.put("b", b"elsewhere")
 
-        for wrong in (elsewhere, f"0{version}"):  # Ceph RGW 16 overlooks what stands behind a right one
+        for wrong in (elsewhere, f"0{version}"):  # Ceph RGW 16 ignores text around a correct ETag
             with pytest.raises(ConflictError):
                 backend.put("a", b"second", if_version=wrong)
 
         assert backend.get("a") == Content(b"first", version)
 
     def test_put_with_a_version_needs_an_object(self, backend: Backend) -> None:
-        """With a version a put raises `ConflictError` where nothing is, and makes nothing."""
+        """A put with a version raises `ConflictError` if nothing is stored, and creates nothing."""
         needs(backend, "compare_and_set")
         version = backend.put("a", b"first")
         backend.delete(["a"])
@@ -127,7 +127,10 @@ class ConditionTests(BackendTests):
             backend.head("never")
 
     def test_version_that_comes_back_stands_for_its_bytes(self, backend: Backend, other: Backend) -> None:
-        """When bytes come back their version may or may not; a condition holds exactly if the version is the same."""
+        """If the same bytes are stored again, their version may or may not return.
+
+        A condition holds exactly if the version is equal.
+        """
         needs(backend, "compare_and_set")
         first = backend.put("a", b"bytes")
         between = other.put("a", b"other")
@@ -144,7 +147,7 @@ class ConditionTests(BackendTests):
         assert backend.get("a").data == (b"late" if again == first else b"bytes")
 
     def test_absent_is_never_ignored(self, backend: Backend) -> None:
-        """Without `exclusive_create` a put with `ABSENT` looks first, or is refused with `CapabilityError`."""
+        """Without `exclusive_create`, a put with `ABSENT` checks first or raises `CapabilityError`."""
         version = backend.put("a", b"first")
 
         with pytest.raises(_refusals(declared=backend.capabilities.exclusive_create)):
@@ -153,7 +156,7 @@ class ConditionTests(BackendTests):
         assert backend.get("a") == Content(b"first", version)
 
     def test_version_is_never_ignored(self, backend: Backend) -> None:
-        """Without `compare_and_set` a put with a version looks first, or is refused with `CapabilityError`."""
+        """Without `compare_and_set`, a put with a version checks first or raises `CapabilityError`."""
         stale = backend.put("a", b"first")
         current = backend.put("a", b"second")
 
@@ -162,12 +165,12 @@ class ConditionTests(BackendTests):
 
         assert backend.get("a") == Content(b"second", current)
 
-    def test_store_can_be_made_by_as_many_writers_as_is_declared(
+    def test_store_needs_both_conditions_or_a_single_writer(
         self, backend: Backend, other: Backend, open_handle: Callable[[], Backend]
     ) -> None:
-        """A store opens on what declares both conditions, and else with `single_writer=True` only.
+        """A store opens on a backend that declares both conditions; on others only with `single_writer=True`.
 
-        Making it runs the probe, which refuses a backend that claims what it does not do.
+        Creating the store runs the probe, which refuses a backend that does not do what it declares.
         """
         if refuses_several_writers(backend, "exclusive_create", "compare_and_set"):
             make_store(other, single_writer=True).close()
@@ -182,10 +185,10 @@ class ConditionTests(BackendTests):
 
     # -- races ---------------------------------------------------------------------------------------------------------
 
-    def test_race_to_make_an_object_has_one_winner(self, rivals: list[Backend]) -> None:
-        """Of any number of callers with `ABSENT`, exactly one returns, and the object holds its bytes.
+    def test_race_to_create_an_object_has_one_winner(self, rivals: list[Backend]) -> None:
+        """Of any number of callers racing with `ABSENT`, exactly one returns, and the object holds its bytes.
 
-        A loser gets `ConflictError`, or `OutcomeUnknownError` when the server would not say.
+        The others get `ConflictError`, or `OutcomeUnknownError` if the server gives no clear answer.
         """
         if refuses_several_writers(rivals[0], "exclusive_create"):
             return
@@ -196,7 +199,7 @@ class ConditionTests(BackendTests):
             check_one_winner(attempts, rivals[0].get(f"race/{number:04}"))
 
     def test_race_to_replace_an_object_has_one_winner(self, rivals: list[Backend]) -> None:
-        """Of any number of callers with the same version, exactly one returns, and the object holds its bytes."""
+        """Of any number of callers racing with the same version, exactly one returns, and its bytes are stored."""
         if refuses_several_writers(rivals[0], "compare_and_set"):
             return
         versions = [rivals[0].put(f"race/{number:04}", b"before") for number in range(self.race_rounds)]
@@ -209,7 +212,7 @@ class ConditionTests(BackendTests):
             check_one_winner(attempts, rivals[0].get(f"race/{number:04}"))
 
     def test_compare_and_set_in_a_loop_loses_no_update(self, rivals: list[Backend]) -> None:
-        """Writers who each read, add a line and put with the version they read find all their lines in the end."""
+        """Writers that each read, add a line and put with the version they read lose no line."""
         if refuses_several_writers(rivals[0], "compare_and_set"):
             return
         rivals[0].put("log", b"")
@@ -227,7 +230,7 @@ class ConditionTests(BackendTests):
         assert sorted(rivals[0].get("log").data.splitlines(keepends=True)) == sorted(itertools.chain(*written))
 
     def test_readers_see_a_put_whole_or_not_at_all(self, backend: Backend, open_handle: Callable[[], Backend]) -> None:
-        """While an object is made and replaced, readers get all of one put, with that put's version, or of none."""
+        """While an object is created and replaced, a reader gets all bytes of one put together with its version."""
         readers = [open_handle() for _ in range(3)]
         begin, done = threading.Barrier(1 + len(readers)), threading.Event()
         versions: dict[Version, bytes] = {}
@@ -250,7 +253,7 @@ class ConditionTests(BackendTests):
                 try:
                     content = reader.get("a/0")
                 except NotFoundError:
-                    assert not made, "an object was gone while it was being replaced"
+                    assert not made, "an object was missing while it was being replaced"
                     continue
                 if not seen or content != seen[-1]:
                     seen.append(content)
@@ -262,11 +265,11 @@ class ConditionTests(BackendTests):
         for content in itertools.chain(*found):
             assert content.version in versions, "a reader got a version that no put returned"
             assert content.data == versions[content.version], (
-                f"a reader got {len(content.data)} bytes that are not those of the put with this version"
+                f"a reader got {len(content.data)} bytes, but not those of the put that returned their version"
             )
 
     def test_one_handle_serves_many_threads(self, backend: Backend) -> None:
-        """Every method may be called from several threads at once, on one handle."""
+        """Every method of a handle may be called from several threads at once."""
 
         def work(writer: int) -> None:
             folder = f"thread-{writer}/"

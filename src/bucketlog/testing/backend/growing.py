@@ -33,12 +33,12 @@ if TYPE_CHECKING:
 
 
 class GrowingTests(BackendTests):
-    """What a backend that declares `append` does."""
+    """Objects that grow, for backends that declare `append`."""
 
     # -- append --------------------------------------------------------------------------------------------------------
 
-    def test_append_at_zero_makes_the_object(self, appender: AppendBackend, other_appender: AppendBackend) -> None:
-        """With `expected_size=0` an append makes the object, which then is listed and read as any other."""
+    def test_append_at_zero_creates_the_object(self, appender: AppendBackend, other_appender: AppendBackend) -> None:
+        """With `expected_size=0` an append creates the object, which is listed and read like any other."""
         appender.append("p/0.jsonl", b"first\n", expected_size=0)
 
         assert other_appender.get("p/0.jsonl").data == b"first\n"
@@ -48,17 +48,17 @@ class GrowingTests(BackendTests):
             other_appender.put("p/0.jsonl", b"rival", if_version=ABSENT)
 
     def test_append_adds_to_the_end(self, appender: AppendBackend, other_appender: AppendBackend) -> None:
-        """With the object's size as `expected_size` an append adds its bytes, whoever made the object."""
+        """With the current size as `expected_size` an append adds its bytes, whichever handle created the object."""
         appender.append("p/0", b"first,", expected_size=0)
         other_appender.append("p/0", b"second,", expected_size=6)
         appender.append("p/0", b"third", expected_size=13)
 
         assert other_appender.get("p/0").data == b"first,second,third"
 
-    def test_growth_is_seen_by_other_handles_at_once(
+    def test_append_is_visible_to_other_handles_at_once(
         self, appender: AppendBackend, other_appender: AppendBackend
     ) -> None:
-        """After an append has returned, every handle sees the new size, bytes and version, synced or not."""
+        """Once an append has returned, every handle sees the new size, bytes and version, synced or not."""
         appender.append("p/0", b"first", expected_size=0)
         before = other_appender.get("p/0")
 
@@ -73,7 +73,7 @@ class GrowingTests(BackendTests):
     def test_append_at_another_size_changes_nothing(
         self, appender: AppendBackend, other_appender: AppendBackend, expected_size: int
     ) -> None:
-        """When the object's size is not `expected_size`, an append raises `ConflictError`, on any handle."""
+        """If the object's size is not `expected_size`, an append on any handle raises `ConflictError`."""
         appender.append("p/0", b"first", expected_size=0)
 
         for handle in (appender, other_appender):
@@ -82,16 +82,18 @@ class GrowingTests(BackendTests):
 
         assert other_appender.get("p/0").data == b"first"
 
-    def test_append_to_a_missing_object_makes_it_at_zero_only(self, appender: AppendBackend) -> None:
-        """With an `expected_size` above 0 an append raises `ConflictError` where there is no object, and makes none."""
+    def test_append_creates_an_object_at_zero_only(self, appender: AppendBackend) -> None:
+        """With an `expected_size` above 0, an append to a missing object raises `ConflictError` and creates nothing."""
         with pytest.raises(ConflictError):
             appender.append("p/0", b"second", expected_size=5)
 
         with pytest.raises(NotFoundError):
             appender.head("p/0")
 
-    def test_append_goes_on_after_a_conflict(self, appender: AppendBackend, other_appender: AppendBackend) -> None:
-        """Whoever lost reads the size again and appends there."""
+    def test_append_succeeds_at_the_new_size_after_a_conflict(
+        self, appender: AppendBackend, other_appender: AppendBackend
+    ) -> None:
+        """A handle that lost reads the size again and appends there."""
         appender.append("p/0", b"first,", expected_size=0)
         other_appender.append("p/0", b"second,", expected_size=6)
         with pytest.raises(ConflictError):
@@ -104,7 +106,10 @@ class GrowingTests(BackendTests):
     def test_append_to_a_replaced_object_is_a_conflict(
         self, appender: AppendBackend, other_appender: AppendBackend
     ) -> None:
-        """An object made anew under the key is not the one a handle appended to, even at the same size."""
+        """A handle does not append to an object created again under the same key, even at the same size.
+
+        It gets `ConflictError` once, and appends to the new object after that.
+        """
         appender.append("p/0", b"first", expected_size=0)
         other_appender.delete(["p/0"])
         other_appender.append("p/0", b"other", expected_size=0)
@@ -117,7 +122,7 @@ class GrowingTests(BackendTests):
         assert other_appender.get("p/0").data == b"other, again"
 
     def test_sealed_object_never_grows(self, appender: AppendBackend, other_appender: AppendBackend) -> None:
-        """After `seal` an append raises `ConflictError` on every handle; the object is read as before."""
+        """After `seal` an append raises `ConflictError` on every handle. Reads are unaffected."""
         appender.append("p/0", b"first", expected_size=0)
         other_appender.append("p/0", b"second", expected_size=5)
 
@@ -128,10 +133,10 @@ class GrowingTests(BackendTests):
                 handle.append("p/0", b"third", expected_size=11)
         assert other_appender.get("p/0").data == b"firstsecond"
 
-    def test_seal_is_seen_by_other_handles_and_may_be_repeated(
+    def test_seal_is_visible_to_other_handles_and_may_be_repeated(
         self, appender: AppendBackend, other_appender: AppendBackend
     ) -> None:
-        """`is_sealed` is False before and True after, for every handle; sealing twice is no error."""
+        """`is_sealed` is False before `seal` and True after, on every handle. Sealing twice is not an error."""
         appender.append("p/0", b"first", expected_size=0)
         appender.append("p/1", b"first", expected_size=0)
         assert not other_appender.is_sealed("p/0")
@@ -146,7 +151,7 @@ class GrowingTests(BackendTests):
         assert not other_appender.is_sealed("p/1")
 
     def test_sealed_object_can_be_deleted(self, appender: AppendBackend, other_appender: AppendBackend) -> None:
-        """Sealing keeps an object from growing, not from being removed."""
+        """A sealed object cannot grow, but can be deleted."""
         appender.append("p/0", b"first", expected_size=0)
         appender.seal("p/0")
 
@@ -156,7 +161,7 @@ class GrowingTests(BackendTests):
         assert not appender.is_sealed("p/0")
 
     def test_sync_makes_an_unsynced_append_durable(self, appender: AppendBackend) -> None:
-        """`sync` works on an object that grows, again when nothing is left to do, and on a sealed one."""
+        """`sync` succeeds on a growing object, again when nothing is left to write, and on a sealed one."""
         appender.append("p/0", b"first", expected_size=0, sync=False)
 
         appender.sync("p/0")
@@ -167,12 +172,12 @@ class GrowingTests(BackendTests):
         assert appender.get("p/0").data == b"first"
 
     def test_sync_of_a_missing_object_is_not_found(self, appender: AppendBackend) -> None:
-        """`sync` raises `NotFoundError` naming the key where nothing is stored."""
+        """`sync` of a missing key raises `NotFoundError` naming the key."""
         with pytest.raises(NotFoundError, match="p/missing"):
             appender.sync("p/missing")
 
     def test_cut_keeps_the_rest_aside(self, appender: AppendBackend, other_appender: AppendBackend) -> None:
-        """`cut` shortens an object for every handle, and what lay past the size is under the key `aside`."""
+        """`cut` shortens an object for every handle and stores the bytes past the new size under the key `aside`."""
         appender.append("p/0", b"whole,torn", expected_size=0)
 
         other_appender.cut("p/0", 6, aside="p/.torn-1")
@@ -185,7 +190,7 @@ class GrowingTests(BackendTests):
         assert other_appender.get("p/0").data == b"whole,next"
 
     def test_cut_without_aside_keeps_nothing(self, appender: AppendBackend) -> None:
-        """With `aside=None` what lay past the size is gone."""
+        """With `aside=None` the bytes past the new size are discarded."""
         appender.append("p/0", b"whole,torn", expected_size=0)
 
         appender.cut("p/0", 6, aside=None)
@@ -194,7 +199,7 @@ class GrowingTests(BackendTests):
         assert [entry.key for entry in self._listed(appender, "")] == ["p/0"]
 
     def test_race_to_append_at_one_size_has_one_winner(self, appending_rivals: list[AppendBackend]) -> None:
-        """Of any number of callers that believe the same size, exactly one appends, at every size."""
+        """Of any number of callers racing with the same `expected_size`, exactly one appends."""
         appending_rivals[0].append("p/0", b"", expected_size=0)
 
         def attempt(handle: AppendBackend, number: int, data: bytes) -> RaceAttempt:
@@ -212,7 +217,7 @@ class GrowingTests(BackendTests):
         assert appending_rivals[0].head("p/0").size == self.race_rounds * RECORD_BYTES
 
     def test_appends_under_the_lock_never_conflict_or_mix(self, appending_rivals: list[AppendBackend]) -> None:
-        """Writers who read the size and append under one lock all succeed, and every record stands whole."""
+        """Writers that read the size and append under one lock all succeed, and every record is intact."""
 
         def write(handle: AppendBackend, _number: int, data: bytes) -> bytes:
             with handle.lock("p/"):
@@ -233,7 +238,7 @@ class GrowingTests(BackendTests):
     def test_readers_see_an_object_grow_in_order(
         self, appender: AppendBackend, open_handle: Callable[[], Backend]
     ) -> None:
-        """What a reader gets while an object grows is always its beginning, and never gets shorter."""
+        """While an object grows, a reader always gets a prefix of it, never shorter than before."""
         readers = [open_handle() for _ in range(3)]
         appender.append("p/0", b"", expected_size=0)
         done = threading.Event()
@@ -267,15 +272,15 @@ class GrowingTests(BackendTests):
     # -- locks ---------------------------------------------------------------------------------------------------------
 
     def test_lock_excludes_other_handles(self, appending_rivals: list[AppendBackend]) -> None:
-        """Of the handles on a root, one at a time holds a folder's lock."""
+        """One handle at a time holds the lock of a folder."""
         assert self._count_under_lock(appending_rivals) == len(appending_rivals) * self.race_rounds
 
     def test_lock_excludes_other_threads_of_its_handle(self, appender: AppendBackend) -> None:
-        """Of the threads of one handle, too, one at a time holds a folder's lock."""
+        """One thread at a time holds the lock of a folder, also among threads that share a handle."""
         assert self._count_under_lock([appender] * self.writers) == self.writers * self.race_rounds
 
     def test_lock_is_reentrant_in_a_thread(self, appender: AppendBackend, other_appender: AppendBackend) -> None:
-        """A thread that holds a lock takes it again, and appends; it is free only when the first is released."""
+        """A thread may acquire a lock that it holds, and append. The outermost release frees the lock."""
 
         def nest() -> Future[None]:
             with appender.lock("p/"):
@@ -298,7 +303,7 @@ class GrowingTests(BackendTests):
         self._together([lambda: take_lock(other_appender)])
 
     def test_locks_of_two_folders_are_independent(self, appender: AppendBackend, other_appender: AppendBackend) -> None:
-        """The lock of one partition does not keep anyone out of another."""
+        """Holding the lock of one folder does not block another."""
 
         def hold_both() -> None:
             with appender.lock("p/"):
@@ -309,7 +314,7 @@ class GrowingTests(BackendTests):
     def test_shared_locks_exclude_exclusive_ones_only(
         self, appender: AppendBackend, other_appender: AppendBackend, open_handle: Callable[[], Backend]
     ) -> None:
-        """Where something is stored any number hold a shared lock together, and nobody the exclusive one meanwhile."""
+        """In a folder that exists, any number of threads hold a shared lock together. It excludes the exclusive one."""
         appender.append("p/0", b"first", expected_size=0)
         writer = appending(open_handle())
         both_inside = threading.Barrier(2)
@@ -330,7 +335,7 @@ class GrowingTests(BackendTests):
         self._join([kept_out])
 
     def test_exclusive_lock_keeps_shared_ones_out(self, appender: AppendBackend, other_appender: AppendBackend) -> None:
-        """While one holds the exclusive lock, a shared one waits."""
+        """A shared lock waits while another handle holds the exclusive one."""
 
         def hold() -> Future[None]:
             with appender.lock("p/"):
@@ -339,7 +344,7 @@ class GrowingTests(BackendTests):
         self._join(self._together([hold]))
 
     def test_lock_is_not_listed(self, appender: AppendBackend) -> None:
-        """What a backend keeps for itself is neither listed nor makes a folder."""
+        """Files that the backend keeps for itself are not listed and create no folder."""
         appender.append("p/0", b"first", expected_size=0)
         with appender.lock("p/"), appender.lock("q/"):
             inside = [entry.key for entry in self._listed(appender, "")]

@@ -1,4 +1,4 @@
-"""Listings."""
+"""Listing keys: order, prefixes, folders, pages."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from bucketlog.testing.backend.harness import (
 
 
 class ListingTests(BackendTests):
-    """Listings are complete and in order."""
+    """Listings."""
 
     # -- list ----------------------------------------------------------------------------------------------------------
 
     def test_list_of_nothing_is_empty(self, backend: Backend) -> None:
-        """An empty root and a folder that does not exist list as empty, and are no error."""
+        """An empty root or a folder that does not exist lists as empty, without an error."""
         assert self._listed(backend, "") == []
         assert self._listed(backend, "missing/") == []
         assert self._listed(backend, "missing/deeper/", delimiter=True) == []
         assert self._listed(backend, "missing/", start_after="missing/0") == []
 
     def test_list_is_ascending_by_the_whole_key(self, backend: Backend) -> None:
-        """Keys ascend as ASCII texts: `a-b/…` and `a.b` come before `a/…`, capitals before small letters."""
+        """Keys ascend in ASCII order of the whole key: `a-b/…` and `a.b` before `a/…`, capitals first."""
         keys = [
             "C/x",
             "a%2Fb",
@@ -51,14 +51,14 @@ class ListingTests(BackendTests):
         assert [entry.key for entry in self._listed(backend, "")] == sorted(keys)
 
     def test_list_takes_a_prefix_as_a_folder(self, backend: Backend) -> None:
-        """Below `a/` lie no keys of `ab/`, `a-b` or `a`-something: the prefix ends with `/`, and so is compared."""
+        """`a/` lists the keys in that folder, not `ab/…`, `a-b` or `x/a/…`. A prefix is empty or ends with `/`."""
         self._fill(backend, ["a-b", "a/0", "a/b/0", "a/b/c/0", "a0/0", "ab/0", "b/a/0", "x/a/b/0"])
 
         assert [entry.key for entry in self._listed(backend, "a/")] == ["a/0", "a/b/0", "a/b/c/0"]
         assert [entry.key for entry in self._listed(backend, "a/b/")] == ["a/b/0", "a/b/c/0"]
 
-    def test_list_tells_sizes_and_times(self, backend: Backend) -> None:
-        """An entry tells size and, aware and in UTC, time of its object, as `head` does."""
+    def test_list_returns_sizes_and_times(self, backend: Backend) -> None:
+        """An entry has the size and the modification time of its object, timezone-aware UTC, as in `head`."""
         backend.put("a/0", b"")
         backend.put("a/1", b"x" * 1_000)
 
@@ -87,14 +87,14 @@ class ListingTests(BackendTests):
             ("b", []),
         ],
     )
-    def test_list_starts_behind_a_key(self, backend: Backend, start_after: str, expected: list[str]) -> None:
-        """With `start_after` only keys greater than it, as whole keys, are listed; it need not exist itself."""
+    def test_list_starts_after_a_key(self, backend: Backend, start_after: str, expected: list[str]) -> None:
+        """With `start_after`, only keys greater than it are listed. It need not exist."""
         self._fill(backend, ["Z", "a/0", "a/1", "a/10", "a/b/0", "a/b/1", "b/0"])
 
         assert [entry.key for entry in self._listed(backend, "a/", start_after=start_after)] == expected
 
     def test_list_of_one_level_shows_folders_once(self, backend: Backend) -> None:
-        """With `delimiter` deeper keys show once, as their folder with `/` behind it, ascending among the others."""
+        """With `delimiter`, deeper keys appear once, as their folder with a trailing `/`, in order among the others."""
         self._fill(backend, ["a-", "a/0", "a/b-", "a/b/0", "a/b/1", "a/b/c/0", "a/b0", "a/d/e/f", "ab/0"])
 
         assert [entry.key for entry in self._listed(backend, "", delimiter=True)] == ["a-", "a/", "ab/"]
@@ -107,7 +107,7 @@ class ListingTests(BackendTests):
         ]
         assert Entry("a/b/", 0, None) in self._listed(backend, "a/", delimiter=True)
 
-    def test_list_of_one_level_starts_behind_a_key(self, backend: Backend) -> None:
+    def test_list_of_one_level_starts_after_a_key(self, backend: Backend) -> None:
         """`delimiter` and `start_after` work together."""
         self._fill(backend, ["a/0", "a/1", "a/b/0", "a/c", "a/d/0"])
 
@@ -120,7 +120,7 @@ class ListingTests(BackendTests):
         assert [entry.key for entry in self._listed(backend, "a/", start_after="a/c", delimiter=True)] == ["a/d/"]
 
     def test_folder_without_keys_is_not_listed(self, backend: Backend, other: Backend) -> None:
-        """A folder exists by its keys alone: once they are deleted it is gone from every listing."""
+        """A folder exists only through its keys: once they are deleted, no listing shows it."""
         self._fill(backend, ["a/b/0", "a/b/c/0", "a/d"])
 
         other.delete(["a/b/0", "a/b/c/0"])
@@ -128,8 +128,8 @@ class ListingTests(BackendTests):
         assert [entry.key for entry in self._listed(backend, "a/", delimiter=True)] == ["a/d"]
         assert self._listed(backend, "a/b/", delimiter=True) == []
 
-    def test_list_of_many_keys_is_whole(self, backend: Backend, other: Backend) -> None:
-        """A listing goes on past the pages in which a server hands it out, with and without `delimiter`."""
+    def test_list_of_many_keys_is_complete(self, backend: Backend, other: Backend) -> None:
+        """A listing continues past the server's page size, with and without `delimiter`."""
         keys = [f"many/{number:05}/0" for number in range(self.many_keys)]
         self._fill(backend, keys)
 
@@ -141,7 +141,7 @@ class ListingTests(BackendTests):
         ]
 
     def test_list_is_lazy(self, backend: Backend) -> None:
-        """`list` returns an iterator, which may be left before its end, and used beside other calls."""
+        """`list` returns an iterator. It can be abandoned, and other calls can be made while it is open."""
         keys = [f"a/{number:02}" for number in range(20)]
         self._fill(backend, keys)
 
@@ -154,8 +154,8 @@ class ListingTests(BackendTests):
         del listing
         assert [entry.key for entry in self._listed(backend, "a/")] == keys
 
-    def test_list_keeps_what_stays_while_other_keys_go(self, backend: Backend, other: Backend) -> None:
-        """Keys deleted while a listing is under way do not make it skip or repeat those that stay."""
+    def test_deletes_during_a_listing_do_not_disturb_it(self, backend: Backend, other: Backend) -> None:
+        """Deleting other keys during a listing makes it neither skip nor repeat the keys that remain."""
         keys = [f"a/{number:03}" for number in range(60)]
         self._fill(backend, keys)
 

@@ -1,4 +1,4 @@
-"""What a backend is, and what becomes of one object: put, get, head, delete, upload."""
+"""What a backend says about itself, and single objects: put, get, head, delete, upload."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ _LONG_PART = "%C3%BC" * 42 + "abc"  # 255 bytes, the longest part that bucketlog
 
 
 class ObjectTests(BackendTests):
-    """Objects come back as they were put, for every handle."""
+    """What a backend says about itself, and the life of one object."""
 
-    # -- what it is ----------------------------------------------------------------------------------------------------
+    # -- identity ------------------------------------------------------------------------------------------------------
 
     def test_backend_has_all_methods_of_the_protocol(self, backend: Backend) -> None:
-        """A backend is whatever has the methods of `Backend`; it inherits from nothing."""
+        """A backend has all methods of `Backend`. It need not inherit from anything."""
         assert isinstance(backend, Backend)
 
     def test_name_can_be_part_of_a_key(self, backend: Backend) -> None:
-        """`name` is a short lower-case word: what was proven is kept under `capabilities/<name>.json`."""
+        """`name` is a short lower-case word: the store keeps the probe's result in `capabilities/<name>.json`."""
         assert re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,62}", backend.name)
 
     def test_url_names_the_place_without_credentials(self, backend: Backend) -> None:
-        """`url` stands in messages, so that it has neither a user, nor a password, nor a query."""
+        """`url` appears in messages, so it contains no user, password or query."""
         scheme, separator, place = backend.url.partition("://")
 
         assert scheme
@@ -51,19 +51,25 @@ class ObjectTests(BackendTests):
         assert "?" not in place
 
     def test_handles_on_one_root_agree_about_themselves(self, backend: Backend, other: Backend) -> None:
-        """Name, URL and capabilities are the same for every handle of a root."""
+        """All handles on a root have the same name, URL and capabilities."""
         assert (other.name, other.url, other.capabilities) == (backend.name, backend.url, backend.capabilities)
 
-    def test_append_is_declared_by_those_who_have_it(self, backend: Backend) -> None:
-        """With `capabilities.append` a backend is an `AppendBackend`; without, appending is `CapabilityError`."""
+    def test_append_is_declared_or_refused(self, backend: Backend) -> None:
+        """A backend that declares `append` is an `AppendBackend`.
+
+        One that does not has no method `append`, or one that raises `CapabilityError`.
+        """
         if backend.capabilities.append:
             assert isinstance(backend, AppendBackend)
         elif isinstance(backend, AppendBackend):
             with pytest.raises(CapabilityError):
                 backend.append("a/0", b"bytes", expected_size=0)
 
-    def test_watch_is_declared_by_those_who_have_it(self, backend: Backend) -> None:
-        """With `capabilities.watch` a backend is a `WatchBackend`; without, watching is `CapabilityError`."""
+    def test_watch_is_declared_or_refused(self, backend: Backend) -> None:
+        """A backend that declares `watch` is a `WatchBackend`.
+
+        One that does not has no method `watch`, or one that raises `CapabilityError`.
+        """
         if backend.capabilities.watch:
             assert isinstance(backend, WatchBackend)
         elif isinstance(backend, WatchBackend):
@@ -71,14 +77,14 @@ class ObjectTests(BackendTests):
                 backend.watch("a/")
 
     def test_closing_twice_does_nothing(self, backend: Backend) -> None:
-        """`close` may be called again."""
+        """`close` may be called more than once."""
         backend.put("a", b"bytes")
 
         backend.close()
         backend.close()
 
     def test_closing_one_handle_leaves_the_others_open(self, backend: Backend, other: Backend) -> None:
-        """Handles are independent, and what was put stays when its handle is closed."""
+        """Closing a handle affects neither other handles nor the objects it stored."""
         backend.put("a", b"bytes")
 
         backend.close()
@@ -93,7 +99,7 @@ class ObjectTests(BackendTests):
         ids=["nothing", "newline", "every byte", "lines"],
     )
     def test_get_returns_the_bytes_that_were_put(self, backend: Backend, data: bytes) -> None:
-        """Bytes come back unchanged, as `bytes`, an empty object too."""
+        """`get` returns the bytes unchanged, as `bytes`, including those of an empty object."""
         backend.put("folder/key", data)
 
         content = backend.get("folder/key")
@@ -101,8 +107,8 @@ class ObjectTests(BackendTests):
         assert type(content.data) is bytes
         assert content.data == data
 
-    def test_put_replaces_what_was_there(self, backend: Backend) -> None:
-        """A put without a condition replaces, also with something shorter."""
+    def test_put_replaces_the_object(self, backend: Backend) -> None:
+        """A put without a condition replaces the whole object, even if the new one is shorter."""
         backend.put("a", b"a longer text than the next")
         backend.put("a", b"short")
 
@@ -110,7 +116,7 @@ class ObjectTests(BackendTests):
         assert backend.head("a").size == 5
 
     def test_put_get_and_head_agree_about_the_version(self, backend: Backend) -> None:
-        """The version that `put` returns is the one that `get` and `head` tell until the next change."""
+        """Until the object changes, `get` and `head` return the version that `put` returned."""
         version = backend.put("a", b"bytes")
 
         assert version
@@ -118,22 +124,22 @@ class ObjectTests(BackendTests):
         assert backend.get("a").version == version
         assert backend.head("a").version == version
 
-    def test_range_tells_the_version_of_the_whole_object_or_none(self, backend: Backend) -> None:
-        """With a range comes the version of the whole object, or "" where the rest would have to be read for it."""
+    def test_range_has_the_version_of_the_whole_object_or_none(self, backend: Backend) -> None:
+        """A range comes with the version of the whole object, or "" if finding it would mean reading the rest."""
         version = backend.put("a", b"bytes")
 
         assert backend.get("a", 1, 3).version in (version, "")
 
-    def test_head_tells_the_size(self, backend: Backend) -> None:
-        """`head` tells the size in bytes, 0 for an empty object."""
+    def test_head_returns_the_size(self, backend: Backend) -> None:
+        """`head` returns the size in bytes, 0 for an empty object."""
         backend.put("empty", b"")
         backend.put("full", b"x" * 12_345)
 
         assert backend.head("empty").size == 0
         assert backend.head("full").size == 12_345
 
-    def test_head_tells_an_aware_utc_time(self, backend: Backend) -> None:
-        """`modified` is aware and in UTC, and does not go back when the object is put again later."""
+    def test_head_returns_an_aware_utc_time(self, backend: Backend) -> None:
+        """`modified` is timezone-aware UTC, and a later put does not move it back."""
         backend.put("a", b"first")
         first = backend.head("a").modified
         backend.put("a", b"second")
@@ -143,7 +149,7 @@ class ObjectTests(BackendTests):
 
     @pytest.mark.parametrize("key", ["missing", "folder/missing", "folder/deeper/missing", "folder"])
     def test_missing_key_is_not_found(self, backend: Backend, key: str) -> None:
-        """`get`, whole or in part, and `head` raise `NotFoundError` naming the key, also for a folder's name."""
+        """`get`, with or without a range, and `head` raise `NotFoundError` naming the key. A folder is not a key."""
         backend.put("folder/there", b"bytes")
 
         with pytest.raises(NotFoundError, match=re.escape(key)):
@@ -158,28 +164,28 @@ class ObjectTests(BackendTests):
         [(0, None), (0, 10), (0, 4), (3, 7), (3, None), (9, 10), (9, None), (0, 0), (5, 5), (10, 10)],
     )
     def test_range_returns_exactly_its_bytes(self, backend: Backend, start: int, end: int | None) -> None:
-        """`get(key, start, end)` returns the bytes `[start, end)`, to the end of the object without `end`."""
+        """`get(key, start, end)` returns the bytes `[start, end)`; without `end`, up to the end of the object."""
         backend.put("a", b"0123456789")
 
         assert backend.get("a", start, end).data == b"0123456789"[start:end]
 
     @pytest.mark.parametrize(("start", "end"), [(0, 11), (4, 1000), (10, 11), (10, None), (11, 12), (1000, None)])
-    def test_range_past_the_end_has_no_bytes_there(self, backend: Backend, start: int, end: int | None) -> None:
-        """Past the end of an object there are no bytes, and asking for them is no error."""
+    def test_range_is_cut_off_at_the_end(self, backend: Backend, start: int, end: int | None) -> None:
+        """A range that ends or starts past the end of the object returns the bytes that exist, possibly none."""
         backend.put("a", b"0123456789")
 
         assert backend.get("a", start, end).data == b"0123456789"[start:end]
 
     @pytest.mark.parametrize(("start", "end"), [(0, None), (0, 1), (1, None), (5, 9)])
     def test_range_of_an_empty_object_is_empty(self, backend: Backend, start: int, end: int | None) -> None:
-        """An empty object has no bytes in any range, and that is no error."""
+        """Every range of an empty object is empty, without an error."""
         backend.put("a", b"")
 
         assert backend.get("a", start, end).data == b""
 
     def test_big_object_comes_back_whole(self, backend: Backend) -> None:
-        """An object of `big_object_bytes` is put in one call and read back whole, in ranges, and by its size."""
-        block = EVERY_BYTE[::-1] + b"bucketlog"  # of an odd length, so that a part put in the wrong place shows
+        """An object of `big_object_bytes`, stored by one put, reads back in full, in ranges, and with its size."""
+        block = EVERY_BYTE[::-1] + b"bucketlog"  # of odd length, so that a misplaced part shows
         data = (block * (self.big_object_bytes // len(block) + 1))[: self.big_object_bytes]
         middle = len(data) // 2
 
@@ -188,7 +194,7 @@ class ObjectTests(BackendTests):
         assert backend.head("big").size == len(data)
         assert backend.get("big", middle, middle + 100_000).data == data[middle : middle + 100_000]
         assert backend.get("big", len(data) - 10).data == data[-10:]
-        assert backend.get("big").data == data, "another content, although of the right size"  # the diff is unreadable
+        assert backend.get("big").data == data, "the size is right, the content is not"  # the diff would be unreadable
 
     @pytest.mark.parametrize(
         "key",
@@ -205,8 +211,8 @@ class ObjectTests(BackendTests):
             f"{_LONG_PART}/{_LONG_PART}/{'0' * 249}.jsonl",
         ],
     )
-    def test_key_is_taken_as_it_is(self, backend: Backend, other: Backend, key: str) -> None:
-        """Percent signs are not decoded, and parts may be 255 bytes long: a key comes back as it was given."""
+    def test_key_is_used_verbatim(self, backend: Backend, other: Backend, key: str) -> None:
+        """Percent signs are not decoded, and each part of a key may be 255 bytes long. Listings return the same key."""
         backend.put(key, b"bytes")
 
         assert other.get(key).data == b"bytes"
@@ -216,17 +222,17 @@ class ObjectTests(BackendTests):
 
         assert self._listed(backend, "") == []
 
-    def test_percent_signs_tell_keys_apart(self, backend: Backend) -> None:
+    def test_keys_that_differ_by_percent_signs_are_distinct(self, backend: Backend) -> None:
         """`%41`, `A` and `%2541` are three keys."""
         for key in ("a/%41", "a/A", "a/%2541"):
             backend.put(key, key.encode())
 
         assert [backend.get(key).data for key in ("a/%41", "a/A", "a/%2541")] == [b"a/%41", b"a/A", b"a/%2541"]
 
-    # -- seeing what others did ----------------------------------------------------------------------------------------
+    # -- visibility ----------------------------------------------------------------------------------------------------
 
-    def test_what_one_handle_put_every_other_sees_at_once(self, backend: Backend, other: Backend) -> None:
-        """After a put has returned, `get`, `head` and `list` of any handle show it, the first time and later."""
+    def test_put_is_visible_to_other_handles_at_once(self, backend: Backend, other: Backend) -> None:
+        """Once a put has returned, `get`, `head` and `list` on every handle show it, the first time and every time."""
         for number in range(3):
             data = b"x" * (number + 1)
 
@@ -236,8 +242,8 @@ class ObjectTests(BackendTests):
             assert other.head("a/0")[:2] == (len(data), version)
             assert [(entry.key, entry.size) for entry in self._listed(other, "a/")] == [("a/0", len(data))]
 
-    def test_what_one_handle_deleted_no_other_sees(self, backend: Backend, other: Backend) -> None:
-        """After a delete has returned, the object is gone for every handle, also for one that had just read it."""
+    def test_deleted_object_is_gone_for_other_handles_at_once(self, backend: Backend, other: Backend) -> None:
+        """Once a delete has returned, the object is gone for every handle, even one that has just read it."""
         backend.put("a/0", b"bytes")
         backend.put("a/1", b"bytes")
         assert other.get("a/0").data == b"bytes"
@@ -251,8 +257,8 @@ class ObjectTests(BackendTests):
             other.head("a/0")
         assert [entry.key for entry in self._listed(other, "a/")] == ["a/1"]
 
-    def test_what_was_missing_is_seen_once_it_is_put(self, backend: Backend, other: Backend) -> None:
-        """That a key or folder was missing is not remembered."""
+    def test_missing_key_is_visible_once_it_is_put(self, backend: Backend, other: Backend) -> None:
+        """A handle does not remember that a key or folder was missing."""
         with pytest.raises(NotFoundError):
             other.get("new/0")
         assert self._listed(other, "new/") == []
@@ -265,7 +271,7 @@ class ObjectTests(BackendTests):
     # -- delete --------------------------------------------------------------------------------------------------------
 
     def test_delete_of_a_missing_key_is_no_error(self, backend: Backend) -> None:
-        """Deleting what is not there does nothing, also twice, and in a folder that never was."""
+        """Deleting a missing key does nothing: a second time, or in a folder that never existed."""
         backend.put("a/0", b"bytes")
 
         backend.delete(["missing", "a/missing", "never/was/here"])
@@ -275,7 +281,7 @@ class ObjectTests(BackendTests):
         assert self._listed(backend, "") == []
 
     def test_delete_takes_any_iterable(self, backend: Backend) -> None:
-        """Keys may come from a generator, and from an empty one."""
+        """The keys may come from a generator, even an empty one."""
         self._fill(backend, ["a/0", "a/1", "a/2"])
 
         backend.delete(f"a/{number}" for number in (0, 2))
@@ -283,8 +289,8 @@ class ObjectTests(BackendTests):
 
         assert [entry.key for entry in self._listed(backend, "")] == ["a/1"]
 
-    def test_delete_of_many_keys_removes_those_that_are_there(self, backend: Backend) -> None:
-        """One call removes any number of keys, the last ones too, whether or not others among them are missing."""
+    def test_delete_removes_any_number_of_keys(self, backend: Backend) -> None:
+        """One call removes any number of keys, whether or not some of them are missing."""
         keys = [f"a/{number:05}" for number in range(self.many_keys)]
         there = [*keys[:3], *keys[len(keys) // 2 :][:3], *keys[-3:]]
         self._fill(backend, [*there, "a/stays"])
@@ -294,7 +300,7 @@ class ObjectTests(BackendTests):
         assert [entry.key for entry in self._listed(backend, "")] == ["a/stays"]
 
     def test_delete_leaves_the_neighbours(self, backend: Backend) -> None:
-        """Only the keys named are removed, not those that begin alike or lie in a folder beside them."""
+        """Only the named keys are removed, not keys with the same beginning or in a neighbouring folder."""
         self._fill(backend, ["a/0", "a/00", "a/0.json", "ab/0", "b/a/0"])
 
         backend.delete(["a/0"])
@@ -305,7 +311,7 @@ class ObjectTests(BackendTests):
 
     @pytest.mark.parametrize("size", [0, 1, 1_000_000], ids=["nothing", "a byte", "a million"])
     def test_upload_stores_all_of_a_file(self, uploader: UploadBackend, other: Backend, size: int) -> None:
-        """An upload stores what its source holds, an empty one too, and replaces what was there."""
+        """An upload stores everything in its source, even nothing, and replaces the object under the key."""
         data = (EVERY_BYTE * 4_000)[:size]
         other.put("a/blob", b"before")
 
@@ -314,8 +320,8 @@ class ObjectTests(BackendTests):
         assert other.head("a/blob").size == size
         assert other.get("a/blob").data == data
 
-    def test_upload_starts_where_the_source_stands(self, uploader: UploadBackend) -> None:
-        """What was read from the source before is not stored."""
+    def test_upload_starts_at_the_current_position(self, uploader: UploadBackend) -> None:
+        """Bytes before the source's current position are not stored."""
         source = io.BytesIO(b"header,content")
         source.seek(7)
 
@@ -323,17 +329,17 @@ class ObjectTests(BackendTests):
 
         assert uploader.get("a/blob").data == b"content"
 
-    def test_upload_takes_more_than_one_put(self, uploader: UploadBackend) -> None:
-        """An upload may be larger than the largest put; it comes back whole."""
+    def test_upload_may_be_larger_than_a_put(self, uploader: UploadBackend) -> None:
+        """An upload may be larger than the largest put, and reads back in full."""
         data = EVERY_BYTE[::-1] * (self.big_object_bytes // 256 + 1) + b"end"
 
         uploader.upload("a/blob", io.BytesIO(data))
 
         assert uploader.head("a/blob").size == len(data)
-        assert uploader.get("a/blob").data == data, "another content, although of the right size"
+        assert uploader.get("a/blob").data == data, "the size is right, the content is not"
 
     def test_upload_of_a_failing_source_changes_nothing(self, uploader: UploadBackend, other: Backend) -> None:
-        """When the source fails on the way the error reaches the caller, and readers see nothing of the upload."""
+        """If reading the source fails, the caller gets the error and readers see nothing of the upload."""
         other.put("a/there", b"before")
 
         for key in ("a/there", "a/new"):
@@ -345,7 +351,7 @@ class ObjectTests(BackendTests):
 
 
 class _BreakingSource(io.BytesIO):
-    """A file that fails in the middle."""
+    """A file whose second read fails."""
 
     def read(self, size: int | None = -1, /) -> bytes:
         if self.tell() or size is None or size < 0 or size >= len(self.getvalue()):

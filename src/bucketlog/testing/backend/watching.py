@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 
 class WatchingTests(BackendTests):
-    """What a backend that declares `watch` does."""
+    """Watches, for backends that declare `watch`."""
 
     # -- watch ---------------------------------------------------------------------------------------------------------
 
     def test_watch_wakes_on_a_change_by_another_handle(self, watcher: WatchBackend, other: Backend) -> None:
-        """A waiter wakes when another handle puts, replaces or deletes below the prefix, however deep."""
+        """A waiter wakes when another handle puts, replaces or deletes a key below the prefix, at any depth."""
         watch = watcher.watch("a/")
         try:
             for change in (
@@ -54,7 +54,7 @@ class WatchingTests(BackendTests):
             watch.close()
 
     def test_watch_remembers_a_change_before_the_wait(self, watcher: WatchBackend, other: Backend) -> None:
-        """A change between `watch` and `wait`, or between two waits, wakes the next one, in a new folder too."""
+        """A change between `watch` and `wait`, or between two waits, wakes the next wait, even in a new folder."""
         watch = watcher.watch("new/folder/")
         try:
             for number in range(3):
@@ -64,7 +64,7 @@ class WatchingTests(BackendTests):
             watch.close()
 
     def test_watch_sleeps_while_nothing_changes(self, watcher: WatchBackend) -> None:
-        """Without changes `wait` returns False when its time is over; waking for nothing does not go on forever."""
+        """Without changes `wait` returns False after its timeout. Spurious wake-ups are allowed, but must stop."""
         watcher.put("a/0", b"bytes")
         watch = watcher.watch("a/")
         try:
@@ -73,7 +73,7 @@ class WatchingTests(BackendTests):
             watch.close()
 
     def test_closing_a_watch_wakes_its_waiter(self, watcher: WatchBackend) -> None:
-        """`close` from another thread ends a wait at once, and may be called again."""
+        """`close` from another thread ends a wait at once, and may be called more than once."""
         watch = watcher.watch("a/")
         self._settle(watch)
         begun = threading.Event()

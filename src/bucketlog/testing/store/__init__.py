@@ -1,7 +1,7 @@
-"""The conformance suite of the event store: what a user of `bucketlog.EventStore` may rely on, as tests to inherit.
+"""The conformance suite for stores: the guarantees of `bucketlog.EventStore`, as tests to inherit.
 
-Subclass `StoreSuite`, supply the fixture `open_store`, and run pytest. The docstrings of the tests are the
-specification. `BackendSuite` tests what moves the bytes; this one what is built on it.
+Subclass `StoreSuite`, define the fixture `open_store`, and run pytest. The docstrings of the tests are the
+specification. `BackendSuite` tests how a backend stores bytes; this suite tests the event store on top of it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from bucketlog.testing.store.harness import OpenStore
 
 
-# pytest collects the tests of the last base first.
+# pytest runs the tests of the last base first.
 class StoreSuite(
     MaintenanceTests,
     StateTests,
@@ -38,15 +38,15 @@ class StoreSuite(
     AppendingTests,
     OpeningTests,
 ):
-    """Inherit this in a class that pytest collects, and define `open_store`.
+    """The tests that every store must pass. Subclass it and define the fixture `open_store`.
 
     Attributes:
-        writers: How many writers append to one partition at once.
-        appends_each: How often each of them does. Raise it for a quick store.
-        several_writers: Whether handles may write at once; False for storage that is opened with `single_writer=True`,
-            where a race is over when its writers are refused.
-        forks: Whether a forked child can use the store; it cannot where the parent's memory or connections hold it.
-        timeout_seconds: How long one test waits for threads that do not end.
+        writers: Number of writers that append to one partition at once.
+        appends_each: Number of appends by each writer. Raise it for fast storage.
+        several_writers: Whether several handles may write. False for storage opened with `single_writer=True`: the
+            races then only check that a second writer is refused.
+        forks: Whether a forked child can use the store. It cannot if the parent's memory or connections hold it.
+        timeout_seconds: How long a test waits for its threads before it fails.
     """
 
     writers: ClassVar[int] = 8
@@ -57,12 +57,15 @@ class StoreSuite(
 
     @pytest.fixture
     def open_store(self) -> OpenStore:
-        """Return what opens one more handle on a store that is new for each test, passing keywords on. Define this."""
+        """Return a function that opens another handle on the test's store. Define this fixture.
+
+        The store is new for each test. The function passes its keyword arguments to `bucketlog.open`.
+        """
         pytest.fail(f"{type(self).__name__} must define the fixture open_store")
 
     @pytest.fixture
     def open_handle(self, open_store: OpenStore) -> Iterator[OpenStore]:
-        """Return `open_store`, but close behind the test what it opened."""
+        """Return `open_store`, and close the handles it opened when the test ends."""
         opened: list[EventStore] = []
 
         def open_one(**options: Any) -> EventStore:  # noqa: ANN401  (what bucketlog.open takes)
@@ -81,11 +84,11 @@ class StoreSuite(
 
     @pytest.fixture
     def other(self, store: EventStore, open_handle: OpenStore) -> EventStore:
-        """Return another handle on the same store."""
-        del store  # asked for so that it is there first
+        """Return a second handle on the same store."""
+        del store  # requested so that it is opened first
         return open_handle()
 
     @pytest.fixture
     def stream(self, store: EventStore) -> Stream:
-        """Return a stream that is not written yet, of the handle `store`."""
+        """Return a stream of the handle `store` that has not been written yet."""
         return store.stream("orders")

@@ -1,4 +1,4 @@
-"""Appending, duplicates and the buffered writer."""
+"""Appending events: offsets, batches, duplicates, and the buffered writer."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ if TYPE_CHECKING:
 
 
 class AppendingTests(StoreTests):
-    """What an append promises."""
+    """Appends, duplicates, and the buffered writer."""
 
     # -- append --------------------------------------------------------------------------------------------------------
 
-    def test_append_returns_where_the_event_stands(self, stream: Stream) -> None:
-        """One event becomes the partition's next offset; a stream's first is 0, in the partition "0"."""
+    def test_append_returns_the_offset_of_the_event(self, stream: Stream) -> None:
+        """An event gets the partition's next offset. The first event of a stream has offset 0 in partition "0"."""
         first = stream.append(make_event(1))
         second = stream.append(make_event(2))
 
         assert first == Commit("0", 0, 1, offsets=(0,), duplicates=(), indexes=(0,))
         assert second == Commit("0", 1, 2, offsets=(1,), duplicates=(), indexes=(0,))
 
-    def test_batch_gets_one_offset_an_event(self, stream: Stream) -> None:
-        """A batch, any iterable of events, is one commit with contiguous offsets, in the batch's order."""
+    def test_batch_gets_contiguous_offsets(self, stream: Stream) -> None:
+        """A batch, any iterable of events, is one commit with contiguous offsets in the order of the batch."""
         stream.append(make_event(0))
 
         commit = one_commit(stream.append(make_event(number) for number in range(1, 5)))
@@ -55,7 +55,7 @@ class AppendingTests(StoreTests):
         assert stream.verify().commits == 2
 
     def test_empty_batch_writes_nothing(self, store: EventStore, stream: Stream) -> None:
-        """A batch without events is a commit without offsets; it begins no stream, and no partition."""
+        """An empty batch returns a commit without offsets and creates neither a stream nor a partition."""
         before = one_commit(stream.append([]))
         streams = store.streams()
         stream.append(make_event(1))
@@ -82,8 +82,8 @@ class AppendingTests(StoreTests):
         ],
         ids=["bare", "texts", "tags and meta", "nested", "zero", "false", "trailer", "commit", "first", "last"],
     )
-    def test_event_comes_back_as_it_was_given(self, stream: Stream, event: Event) -> None:
-        """Every field is read as it was written; `partition` and `offset` are added, and no part of equality."""
+    def test_event_reads_back_unchanged(self, stream: Stream, event: Event) -> None:
+        """Every field reads back as written. `partition` and `offset` are added, and do not count for equality."""
         stream.append([make_event(0), event, make_event(1)])
 
         found = list(stream.read())[1]
@@ -101,7 +101,7 @@ class AppendingTests(StoreTests):
         assert (event.partition, event.offset) == (None, None)
 
     def test_time_is_kept_as_the_same_instant_in_utc(self, stream: Stream) -> None:
-        """A time of any zone comes back as UTC, to the microsecond."""
+        """A time in any zone reads back as the same instant in UTC, to the microsecond."""
         there = START.astimezone(timezone(timedelta(hours=-5, minutes=-30)))
 
         stream.append(make_event(1, time=there))
@@ -110,8 +110,8 @@ class AppendingTests(StoreTests):
         assert found == START
         assert found.utcoffset() == timedelta(0)
 
-    def test_large_event_comes_back_whole(self, stream: Stream) -> None:
-        """An event of megabytes is one line like any other."""
+    def test_large_event_reads_back_whole(self, stream: Stream) -> None:
+        """An event may be several megabytes."""
         text = "0123456789abcdef" * 200_000
 
         stream.append([make_event(0), make_event(1, data=text), make_event(2)])
@@ -119,7 +119,7 @@ class AppendingTests(StoreTests):
         assert [event.data == text for event in stream.read()] == [False, True, False]
 
     def test_batch_with_an_impossible_event_writes_nothing(self, store: EventStore, stream: Stream) -> None:
-        """An event that cannot be written is named by its index and field, and takes the whole batch with it."""
+        """`InvalidEventError` gives the index and field of an event that cannot be written. The whole batch fails."""
         with pytest.raises(InvalidEventError) as caught:
             stream.append([make_event(0), make_event(1, data={"mean": float("nan")}), make_event(2)])
 
@@ -127,8 +127,8 @@ class AppendingTests(StoreTests):
         assert store.streams() == []
         assert ids_of(stream.read()) == []
 
-    def test_expected_offset_is_the_next_one_or_nothing_is_written(self, stream: Stream) -> None:
-        """`expected_offset=n` appends only if the partition's next offset is n; the error tells which is."""
+    def test_wrong_expected_offset_writes_nothing(self, stream: Stream) -> None:
+        """`expected_offset=n` appends only if the next offset is n. The error has the actual next offset."""
         stream.append(make_event(0), expected_offset=0)
         stream.append([make_event(1), make_event(2)], expected_offset=1)
 
@@ -141,7 +141,7 @@ class AppendingTests(StoreTests):
         assert ids_of(stream.read()) == ["e0", "e1", "e2"]
 
     def test_expected_offset_sees_what_another_handle_appended(self, store: EventStore, other: EventStore) -> None:
-        """A handle that has not looked since is told all the same, and can decide again from there."""
+        """A handle with an outdated view gets `OffsetConflictError` too. It can retry at the error's `next_offset`."""
         mine, theirs = store.stream("orders"), other.stream("orders")
         mine.append(make_event(0))
         theirs.append(make_event(1))
@@ -152,15 +152,15 @@ class AppendingTests(StoreTests):
 
         assert ids_of(theirs.read()) == ["e0", "e1", "e2"]
 
-    def test_wrong_expected_offset_begins_no_stream(self, store: EventStore, stream: Stream) -> None:
-        """A refused append leaves nothing behind, also as the first of its stream."""
+    def test_wrong_expected_offset_creates_no_stream(self, store: EventStore, stream: Stream) -> None:
+        """A refused append creates nothing, even as the first append to its stream."""
         with pytest.raises(OffsetConflictError):
             stream.append(make_event(0), expected_offset=1)
 
         assert store.streams() == []
 
-    def test_expected_offset_goes_with_one_partition(self, store: EventStore) -> None:
-        """Events of several partitions have no common next offset: `StreamSettingsError`, and nothing is written."""
+    def test_expected_offset_needs_a_single_partition(self, store: EventStore) -> None:
+        """A batch over several partitions with `expected_offset` raises `StreamSettingsError`; nothing is written."""
         days = store.stream("days", partition_by="day")
 
         with pytest.raises(StreamSettingsError):
@@ -172,8 +172,8 @@ class AppendingTests(StoreTests):
 
     # -- duplicates ----------------------------------------------------------------------------------------------------
 
-    def test_stored_id_raises_unless_told_otherwise(self, stream: Stream) -> None:
-        """By default a batch with an id that is stored raises `DuplicateEventError`, and none of it is written."""
+    def test_stored_id_raises_by_default(self, stream: Stream) -> None:
+        """By default a batch with an id that is already stored raises `DuplicateEventError`; nothing is written."""
         stream.append([make_event(0), make_event(1)])
 
         with pytest.raises(DuplicateEventError) as caught:
@@ -185,8 +185,8 @@ class AppendingTests(StoreTests):
         assert ids_of(stream.read()) == ["e0", "e1"]
 
     @pytest.mark.parametrize("on_duplicate", ["skip", "return"])
-    def test_stored_ids_are_skipped_and_their_offsets_told(self, stream: Stream, on_duplicate: Any) -> None:  # noqa: ANN401
-        """With "skip" and "return" only what is new is written; duplicates get the stored event's offset."""
+    def test_stored_ids_are_skipped_and_their_offsets_returned(self, stream: Stream, on_duplicate: Any) -> None:  # noqa: ANN401
+        """With "skip" and "return" only new events are written. Duplicates get the offset of the stored event."""
         stream.append([make_event(0), make_event(1)])
 
         commit = stream.append([make_event(2), make_event(1), make_event(3), make_event(0)], on_duplicate=on_duplicate)
@@ -195,8 +195,8 @@ class AppendingTests(StoreTests):
         assert ids_of(stream.read()) == ["e0", "e1", "e2", "e3"]
 
     @pytest.mark.parametrize("on_duplicate", ["skip", "return"])
-    def test_nothing_new_writes_nothing(self, stream: Stream, on_duplicate: Any) -> None:  # noqa: ANN401
-        """A batch of duplicates alone is acknowledged without a commit."""
+    def test_batch_of_duplicates_writes_nothing(self, stream: Stream, on_duplicate: Any) -> None:  # noqa: ANN401
+        """A batch of duplicates only is acknowledged without a commit."""
         stream.append([make_event(0), make_event(1)])
 
         commit = one_commit(stream.append([make_event(1), make_event(0)], on_duplicate=on_duplicate))
@@ -206,7 +206,7 @@ class AppendingTests(StoreTests):
         assert stream.verify().commits == 1
 
     def test_repeat_inside_a_batch_is_a_duplicate_of_the_first(self, stream: Stream) -> None:
-        """An id that a batch holds twice is stored once, at the offset of the first."""
+        """An id that occurs twice in a batch is stored once, at the offset of its first event."""
         batch = [make_event(0), make_event(1), make_event(0, data="again"), make_event(2), make_event(1)]
 
         with pytest.raises(DuplicateEventError) as caught:
@@ -217,15 +217,15 @@ class AppendingTests(StoreTests):
         assert (commit.offsets, commit.duplicates, commit.next_offset) == ((0, 1, 0, 2, 1), (2, 4), 3)
         assert [(event.id, event.data) for event in stream.read()] == [("e0", 0), ("e1", 1), ("e2", 2)]
 
-    def test_repeated_id_begins_no_stream(self, store: EventStore, stream: Stream) -> None:
-        """A refused batch leaves nothing behind, also as the first of its stream."""
+    def test_refused_duplicate_creates_no_stream(self, store: EventStore, stream: Stream) -> None:
+        """A refused batch creates nothing, even as the first append to its stream."""
         with pytest.raises(DuplicateEventError):
             stream.append([make_event(0), make_event(0)])
 
         assert store.streams() == []
 
     def test_id_stored_by_another_handle_is_a_duplicate(self, store: EventStore, other: EventStore) -> None:
-        """An id is unique in its partition whoever stored it, and however long ago this handle looked."""
+        """An id is unique in its partition, whichever handle stored it, even if this handle's view is outdated."""
         mine, theirs = store.stream("orders"), other.stream("orders")
         mine.append(make_event(0))
         theirs.append([make_event(1), make_event(2)])
@@ -245,8 +245,8 @@ class AppendingTests(StoreTests):
 
         assert [(event.partition, event.id) for event in stream.read()] == [("a", "e0"), ("b", "e0")]
 
-    def test_unknown_way_with_duplicates_is_refused(self, stream: Stream) -> None:
-        """`on_duplicate` is one of three."""
+    def test_unknown_on_duplicate_is_refused(self, stream: Stream) -> None:
+        """An `on_duplicate` other than the three raises `ValueError`."""
         stream.append(make_event(0))
 
         with pytest.raises(ValueError, match="on_duplicate"):
@@ -255,7 +255,7 @@ class AppendingTests(StoreTests):
     # -- buffered writer -----------------------------------------------------------------------------------------------
 
     def test_writer_gathers_appends_into_few_commits(self, store: EventStore, other: EventStore) -> None:
-        """Many small appends become few commits, in their order; the end of the block means that all is durable."""
+        """Many small appends become few commits, in order. When the block ends, all of them are durable."""
         stream = store.stream("orders")
 
         with stream.writer(max_events=100, linger=10) as writer:
@@ -266,8 +266,8 @@ class AppendingTests(StoreTests):
         assert stream.verify().commits <= 5
         assert (writer.written, writer.duplicates) == (250, 0)
 
-    def test_flush_returns_when_all_before_is_durable(self, store: EventStore, other: EventStore) -> None:
-        """`flush` does not wait for `linger`; another handle reads what was appended before it."""
+    def test_flush_makes_earlier_appends_durable(self, store: EventStore, other: EventStore) -> None:
+        """`flush` does not wait for `linger`. Once it returns, another handle reads the events appended before it."""
         with store.stream("orders").writer(linger=self.timeout_seconds) as writer:
             writer.append([make_event(0), make_event(1)])
             writer.flush()
@@ -275,15 +275,15 @@ class AppendingTests(StoreTests):
             assert writer.written == 2
             writer.flush()
 
-    def test_writer_commits_what_has_waited_long_enough(self, store: EventStore, other: EventStore) -> None:
-        """After `linger` an append is committed without any further call."""
+    def test_writer_commits_after_linger(self, store: EventStore, other: EventStore) -> None:
+        """After `linger` an append is committed without another call."""
         with store.stream("orders").writer(linger=0.01) as writer:
             writer.append(make_event(0))
             with other.stream("orders").tail(poll=0.02) as tail:
                 assert self._next_ids(tail, 1) == ["e0"]
 
-    def test_writer_refuses_at_once_what_cannot_be_written(self, stream: Stream) -> None:
-        """An impossible event is refused by the append that brings it, and the writer goes on without it."""
+    def test_writer_refuses_an_impossible_event_at_once(self, stream: Stream) -> None:
+        """The append of an impossible event raises. The writer stays usable, without that batch."""
         with stream.writer() as writer:
             writer.append(make_event(0))
             with pytest.raises(InvalidEventError):
@@ -293,7 +293,7 @@ class AppendingTests(StoreTests):
         assert ids_of(stream.read()) == ["e0", "e3"]
 
     def test_writer_counts_duplicates_that_it_skips(self, stream: Stream) -> None:
-        """With `on_duplicate="skip"` what was stored before is acknowledged, not written."""
+        """With `on_duplicate="skip"` an event that is already stored is counted, not written again."""
         stream.append([make_event(0), make_event(1)])
 
         with stream.writer(on_duplicate="skip") as writer:
@@ -302,8 +302,8 @@ class AppendingTests(StoreTests):
         assert (writer.written, writer.duplicates) == (2, 1)
         assert ids_of(stream.read()) == ["e0", "e1", "e2"]
 
-    def test_writer_writes_what_it_has_when_its_block_fails(self, stream: Stream) -> None:
-        """An error of the caller's own ends the block; what was appended before it is durable all the same."""
+    def test_writer_keeps_earlier_appends_when_its_block_fails(self, stream: Stream) -> None:
+        """If the caller's code raises inside the block, the events appended before are still made durable."""
 
         def fail(writer: BufferedWriter) -> None:
             with writer:
@@ -316,8 +316,8 @@ class AppendingTests(StoreTests):
 
         assert ids_of(stream.read()) == ["e0"]
 
-    def test_closed_writer_takes_nothing(self, stream: Stream) -> None:
-        """An append to a writer that was closed is an error, not an event that is lost; its thread has ended."""
+    def test_closed_writer_refuses_appends(self, stream: Stream) -> None:
+        """An append to a closed writer raises `ValueError`. Closing ends the writer's thread."""
         before = set(threading.enumerate())
         writer = stream.writer()
         writer.append(make_event(0))

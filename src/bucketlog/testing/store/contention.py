@@ -1,4 +1,4 @@
-"""Several writers."""
+"""Several writers of one store: handles, threads and processes."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ if TYPE_CHECKING:
 
 
 class ContentionTests(StoreTests):
-    """What holds while several write."""
+    """Several writers at once: handles, threads and processes."""
 
     # -- several writers -----------------------------------------------------------------------------------------------
 
     def test_handles_that_append_at_once_lose_and_repeat_nothing(
         self, store: EventStore, open_handle: OpenStore
     ) -> None:
-        """Of writers racing for one partition each gets its own offsets: contiguous, and in each one's own order."""
+        """Each of several handles racing for a partition gets offsets of its own, contiguous and in its own order."""
         if self._refuses_several_writers(open_handle):
             return
         handles = [store, *(open_handle() for _ in range(self.writers - 1))]
@@ -51,15 +51,15 @@ class ContentionTests(StoreTests):
         self._check_log(store.stream("orders"), commits)
 
     def test_threads_of_one_handle_append_safely(self, store: EventStore) -> None:
-        """One handle, and one stream, may be used by any number of threads; each gets its own result."""
+        """Any number of threads may use one handle and one stream. Each append returns its own result."""
         stream = store.stream("orders")
 
         commits = self._append_at_once([stream] * self.writers)
 
         self._check_log(stream, commits)
 
-    def test_appends_that_wait_go_out_together(self, store: EventStore) -> None:
-        """Appends of several threads that come while a commit is under way are one commit, and each atomic."""
+    def test_waiting_appends_are_committed_together(self, store: EventStore) -> None:
+        """Appends that arrive during a commit are committed together. Each batch stays contiguous."""
         stream = store.stream("orders")
         stream.append(make_event(0, id="first"))
         appended, rounds = 1, 0
@@ -86,7 +86,7 @@ class ContentionTests(StoreTests):
         assert report.commits < appended, f"{appended} appends made {report.commits} commits"
 
     def test_ids_that_race_are_stored_once(self, store: EventStore, open_handle: OpenStore) -> None:
-        """Of writers racing with the same id one stores it; the others are told where."""
+        """Of writers racing with the same id, one stores it. The others get its offset."""
         if self._refuses_several_writers(open_handle):
             return
         handles = [store, *(open_handle() for _ in range(self.writers - 1))]
@@ -109,7 +109,7 @@ class ContentionTests(StoreTests):
             assert sum(not made[number].duplicates for made in results) == 1
 
     def test_expected_offsets_that_race_have_one_winner(self, store: EventStore, open_handle: OpenStore) -> None:
-        """Of writers racing with the same `expected_offset` exactly one appends; the others decide again."""
+        """Of writers racing with the same `expected_offset`, exactly one appends."""
         if self._refuses_several_writers(open_handle):
             return
         handles = [store, *(open_handle() for _ in range(self.writers - 1))]
@@ -131,7 +131,7 @@ class ContentionTests(StoreTests):
         assert len(list(store.stream("orders").read())) == self.appends_each
 
     def test_partitions_of_one_stream_are_appended_at_once(self, store: EventStore, open_handle: OpenStore) -> None:
-        """Writers of different partitions do not hinder each other, also as the first of a new stream."""
+        """Writers of different partitions do not conflict, even when they create the stream."""
         if self._refuses_several_writers(open_handle):
             return
         handles = [store, *(open_handle() for _ in range(self.writers - 1))]
@@ -148,7 +148,7 @@ class ContentionTests(StoreTests):
         assert store.stream("orders").verify().ok
 
     def test_reader_beside_writers_sees_a_growing_prefix(self, store: EventStore, open_handle: OpenStore) -> None:
-        """Whoever reads while others append sees the log from its beginning without a hole, longer each time."""
+        """While others append, every read sees the log from its start, without a gap and never shorter than before."""
         if self._refuses_several_writers(open_handle):
             return
         handles = [open_handle() for _ in range(3)]
@@ -178,7 +178,7 @@ class ContentionTests(StoreTests):
         assert self._join([reading]) == [3 * self.appends_each * 3]
 
     def test_forked_child_appends_beside_its_parent(self, store: EventStore) -> None:
-        """A child that inherits a handle in use may go on with it: nothing is lost, doubled or mixed."""
+        """A forked child may use the handle it inherited: no event is lost, duplicated or mixed with another."""
         if not self.forks or not hasattr(os, "fork"):
             pytest.skip("this store does not declare forks")
         stream = store.stream("orders")
@@ -209,7 +209,7 @@ class ContentionTests(StoreTests):
         assert stream.verify().ok
 
     def _append_at_once(self, streams: Sequence[Stream]) -> list[list[Commit]]:
-        """Append from a thread for each stream, now one event, now a batch; return each one's commits."""
+        """Append from one thread per stream, single events and batches, and return each thread's commits."""
         barrier = threading.Barrier(len(streams))
 
         def append(writer: int) -> list[Commit]:
@@ -225,7 +225,7 @@ class ContentionTests(StoreTests):
         return self._together([partial(append, writer) for writer in range(len(streams))])
 
     def _check_log(self, stream: Stream, commits: Sequence[Sequence[Commit]]) -> None:
-        """Check that a log holds what its writers were told: all of it, once, each at its offset, in their order."""
+        """Check that the log holds exactly the acknowledged events, at their offsets, in each writer's order."""
         found = list(stream.read())
         promised = {
             f"{writer}-{number}-{n}": offset

@@ -1,4 +1,4 @@
-"""Tails and subscriptions."""
+"""Following a stream: tails and subscriptions."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 
 class FollowingTests(StoreTests):
-    """What a follower sees."""
+    """Tails and subscriptions."""
 
     # -- tail ----------------------------------------------------------------------------------------------------------
 
-    def test_tail_reads_what_is_there_and_then_what_comes(self, store: EventStore, other: EventStore) -> None:
-        """A tail goes on from its cursor to the end, and waits there for what any handle appends."""
+    def test_tail_reads_stored_events_and_then_new_ones(self, store: EventStore, other: EventStore) -> None:
+        """A tail reads from its cursor to the end, then waits for events that any handle appends."""
         writer = other.stream("orders")
         writer.append([make_event(0), make_event(1)])
 
@@ -44,8 +44,8 @@ class FollowingTests(StoreTests):
         with store.stream("orders").tail({"0": 4}, poll=0.02) as tail:
             assert self._next_ids(tail, 2) == ["e4", "e5"]
 
-    def test_tail_that_waits_is_woken(self, store: EventStore, other: EventStore) -> None:
-        """What is appended while the tail waits reaches it without another call."""
+    def test_waiting_tail_wakes_up(self, store: EventStore, other: EventStore) -> None:
+        """An event appended while the tail waits reaches it without another call."""
         writer = other.stream("orders")
         writer.append(make_event(0))
 
@@ -58,7 +58,7 @@ class FollowingTests(StoreTests):
             assert self._join([waiting]) == ["e1"]
 
     def test_tail_waits_for_its_stream_to_begin(self, store: EventStore, other: EventStore) -> None:
-        """A stream need not exist to be followed."""
+        """A tail may start before its stream exists."""
         with store.stream("orders").tail(poll=0.02) as tail:
             waiting = start(lambda: next(tail).id)
             assert not wait([waiting], timeout=0.1).done
@@ -67,7 +67,7 @@ class FollowingTests(StoreTests):
             assert self._join([waiting]) == ["e0"]
 
     def test_tail_finds_new_partitions(self, store: EventStore, other: EventStore) -> None:
-        """A partition that begins later is followed like the others; with `partitions` only those named are."""
+        """A tail picks up partitions created later. With `partitions`, only the named ones."""
         days = other.stream("days", partition_by="day")
         days.append(make_event(0))
 
@@ -83,8 +83,8 @@ class FollowingTests(StoreTests):
             assert tail.cursor == {"2026-02-05": 1, "2026-02-06": 1, "2026-02-07": 1}
             assert self._next_ids(narrow, 1) == ["e2"]
 
-    def test_tail_filters_and_its_cursor_moves_over_what_it_passed(self, store: EventStore, other: EventStore) -> None:
-        """A filtered tail yields what passes; its cursor is behind the event that was handed out last."""
+    def test_filtered_tail_has_a_cursor_after_its_last_event(self, store: EventStore, other: EventStore) -> None:
+        """A filtered tail yields matching events. Its cursor is after the last one yielded."""
         writer = other.stream("orders")
         writer.append([make_event(0), make_event(1, type="wanted"), make_event(2)])
 
@@ -96,7 +96,7 @@ class FollowingTests(StoreTests):
             assert tail.cursor == {"0": 5}
 
     def test_breaking_off_a_tail_leaves_no_thread(self, store: EventStore) -> None:
-        """A consumer that breaks off is rid of the tail at once."""
+        """A consumer that breaks out of the loop leaves no thread behind."""
         stream = store.stream("orders")
         stream.append(make_event(0))
         before = set(threading.enumerate())
@@ -108,7 +108,7 @@ class FollowingTests(StoreTests):
         assert set(threading.enumerate()) <= before
 
     def test_closing_a_tail_ends_its_waiting_at_once(self, store: EventStore) -> None:
-        """`close`, from any thread, ends the iteration, however long the tail would have waited."""
+        """`close`, from any thread, ends the iteration at once, however long the poll interval."""
         stream = store.stream("orders")
         stream.append(make_event(0))
         before = set(threading.enumerate())
@@ -128,8 +128,8 @@ class FollowingTests(StoreTests):
 
     # -- subscriptions -------------------------------------------------------------------------------------------------
 
-    def test_subscription_goes_on_behind_what_was_acknowledged(self, store: EventStore, other: EventStore) -> None:
-        """What was acknowledged does not come again; what was not, does: every event at least once."""
+    def test_subscription_resumes_after_the_last_ack(self, store: EventStore, other: EventStore) -> None:
+        """A new subscriber continues after the last `ack`: unacknowledged events are delivered again."""
         store.stream("orders").append([make_event(number) for number in range(5)])
         with store.subscribe("orders", "mailer") as first:
             assert self._next_ids(first, 2) == ["e0", "e1"]
@@ -142,8 +142,8 @@ class FollowingTests(StoreTests):
             second.ack()
             assert second.cursor == {"0": 5}
 
-    def test_replaced_subscriber_is_told_at_its_next_ack(self, store: EventStore, other: EventStore) -> None:
-        """Whoever subscribes later under the name takes over at once; the one before can acknowledge no more."""
+    def test_replaced_subscriber_fails_at_its_next_ack(self, store: EventStore, other: EventStore) -> None:
+        """A later subscriber of the same name takes over at once. The earlier one gets `SubscriptionLostError`."""
         store.stream("orders").append([make_event(0), make_event(1)])
         with store.subscribe("orders", "mailer") as first:
             assert self._next_ids(first, 1) == ["e0"]
@@ -156,28 +156,32 @@ class FollowingTests(StoreTests):
                 assert caught.value.name == "mailer"
                 assert second.cursor == {"0": 2}
 
-    def test_subscriptions_of_other_names_are_independent(self, store: EventStore) -> None:
-        """Each name has its own place in each stream, whatever the names hold."""
+    def test_subscriptions_are_independent_of_each_other(self, store: EventStore) -> None:
+        """Each name has a position of its own in each stream, whatever characters the names contain."""
         store.stream("a b").append([make_event(0), make_event(1)])
         store.stream("a").append([make_event(10), make_event(11)])
 
         with (
-            store.subscribe("a b", "c") as one,
-            store.subscribe("a", "b c") as two,
-            store.subscribe(store.stream("a"), "c") as three,
+            store.subscribe("a b", "c") as first,
+            store.subscribe("a", "b c") as second,
+            store.subscribe(store.stream("a"), "c") as third,
         ):
-            assert self._next_ids(one, 2) == ["e0", "e1"]
-            one.ack()
-            assert self._next_ids(two, 1) == ["e10"]
-            two.ack()
-            assert self._next_ids(three, 2) == ["e10", "e11"]
-            three.ack()
-            one.ack()
+            assert self._next_ids(first, 2) == ["e0", "e1"]
+            first.ack()
+            assert self._next_ids(second, 1) == ["e10"]
+            second.ack()
+            assert self._next_ids(third, 2) == ["e10", "e11"]
+            third.ack()
+            first.ack()
 
-            assert [dict(held.cursor) for held in (one, two, three)] == [{"0": 2}, {"0": 1}, {"0": 2}]
+            assert [dict(subscription.cursor) for subscription in (first, second, third)] == [
+                {"0": 2},
+                {"0": 1},
+                {"0": 2},
+            ]
 
-    def test_subscription_takes_any_two_names(self, store: EventStore) -> None:
-        """Stream and consumer may have the longest and the strangest names; an impossible one is refused."""
+    def test_stream_and_consumer_may_have_any_names(self, store: EventStore) -> None:
+        """Stream and consumer may have the longest and strangest names. Impossible names raise `InvalidNameError`."""
         stream = store.stream("x" * 255)
         stream.append([make_event(0), make_event(1)])
 
@@ -190,7 +194,7 @@ class FollowingTests(StoreTests):
                 store.subscribe(stream, name)
 
     def test_new_subscription_may_start_at_the_end(self, store: EventStore) -> None:
-        """`start="latest"` begins a new consumer where the stream ends; one that is known goes on where it was."""
+        """`start="latest"` starts a new consumer at the end of the stream. A known one resumes where it stopped."""
         stream = store.stream("orders")
         stream.append([make_event(0), make_event(1)])
         with store.subscribe("orders", "new", start="latest") as new:
@@ -202,7 +206,7 @@ class FollowingTests(StoreTests):
             assert self._next_ids(again, 2) == ["e2", "e3"]
 
     def test_subscription_waits_for_its_stream_to_begin(self, store: EventStore, other: EventStore) -> None:
-        """A consumer may be there before the stream."""
+        """A subscription may start before its stream exists."""
         with store.subscribe("orders", "mailer") as subscription:
             waiting = start(lambda: next(subscription).id)
             other.stream("orders").append(make_event(0))
@@ -210,12 +214,12 @@ class FollowingTests(StoreTests):
             assert self._join([waiting]) == ["e0"]
 
     def test_unknown_start_is_refused(self, store: EventStore) -> None:
-        """A consumer begins at the earliest or the latest event."""
+        """`start` is "earliest" or "latest"; anything else raises `ValueError`."""
         with pytest.raises(ValueError, match="start"):
             store.subscribe("orders", "mailer", start="yesterday")  # type: ignore[arg-type]  # the mistake tested here
 
     def _settled(self, before: set[threading.Thread]) -> None:
-        """Check that no thread is left that was not there before; one that is about to end may do so."""
+        """Check that no thread is left that was not in `before`, after giving each time to end."""
         for thread in set(threading.enumerate()) - before:
             thread.join(self.timeout_seconds)
         assert set(threading.enumerate()) <= before

@@ -1,4 +1,4 @@
-"""Upkeep."""
+"""Maintenance: statistics, verification, truncation and vacuum."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
 
 class MaintenanceTests(StoreTests):
-    """Upkeep loses nothing."""
+    """Statistics, verification, truncation, compaction and vacuum."""
 
-    # -- upkeep --------------------------------------------------------------------------------------------------------
+    # -- maintenance ---------------------------------------------------------------------------------------------------
 
     def test_stats_count_what_is_stored(self, store: EventStore, other: EventStore) -> None:
-        """`stats` tells partitions, offsets, segments and bytes."""
+        """`stats` reports partitions, offsets, segments and bytes."""
         days = store.stream("days", partition_by="day")
         days.append([make_event(0), make_event(1), make_event(2, days=1)])
         days.append(make_event(3))
@@ -39,7 +39,7 @@ class MaintenanceTests(StoreTests):
         stats = other.stream("days").stats()
 
         assert (stats.stream, stats.partition_by, stats.events) == ("days", "day", 4)
-        assert [(one.partition, one.start, one.next_offset, one.events) for one in stats.partitions] == [
+        assert [(part.partition, part.start, part.next_offset, part.events) for part in stats.partitions] == [
             ("2026-02-05", 0, 3, 3),
             ("2026-02-06", 0, 1, 1),
         ]
@@ -47,7 +47,7 @@ class MaintenanceTests(StoreTests):
         assert stats.bytes > 4 * len('{"type":"test.event"}')
 
     def test_verify_reads_everything(self, store: EventStore, other: EventStore) -> None:
-        """`verify` counts commits and events, and finds nothing wrong with what was written properly."""
+        """`verify` counts commits and events, and finds no problem in an intact log."""
         days = store.stream("days", partition_by="day")
         days.append([make_event(0), make_event(1), make_event(2, days=1)])
         days.append(make_event(3))
@@ -60,10 +60,10 @@ class MaintenanceTests(StoreTests):
 
     @pytest.mark.parametrize("before", [3, 10])
     @pytest.mark.parametrize("compacted", [False, True], ids=["live", "compacted"])
-    def test_truncated_log_begins_at_just_that_offset(
+    def test_truncated_log_starts_at_exactly_that_offset(
         self, stream: Stream, open_handle: OpenStore, before: int, *, compacted: bool
     ) -> None:
-        """After `truncate(before=offset)` the log begins there, for all; the rest, and where it ends, are as before."""
+        """After `truncate(before=offset)` every handle sees a log that starts there. Its end does not move."""
         for number in range(0, 10, 2):
             stream.append([make_event(number), make_event(number + 1)])
         if compacted:
@@ -81,8 +81,8 @@ class MaintenanceTests(StoreTests):
         verified = open_handle().stream("orders").verify()
         assert (verified.ok, verified.events) == (True, 11 - before)
 
-    def test_cursor_before_the_start_is_told_where_the_log_begins(self, stream: Stream, open_handle: OpenStore) -> None:
-        """Readers and tails get `OffsetOutOfRangeError` with `start`; whoever goes on from there reads the rest."""
+    def test_cursor_before_the_start_is_out_of_range(self, stream: Stream, open_handle: OpenStore) -> None:
+        """Reads and tails from a truncated offset raise `OffsetOutOfRangeError`; `start` is where to resume."""
         stream.append([make_event(number) for number in range(6)])
         stream.truncate(before=4)
         fresh = open_handle().stream("orders")
@@ -97,13 +97,13 @@ class MaintenanceTests(StoreTests):
             assert ids_of(fresh.read({"0": caught.start})) == ["e4", "e5"]
 
     def test_truncating_by_time_moves_every_partition(self, store: EventStore, open_handle: OpenStore) -> None:
-        """`truncate(before=time)`: each partition begins with its first event that is not older."""
+        """`truncate(before=time)` moves the start of each partition to its first event at or after that time."""
         days = store.stream("days", partition_by="day")
         days.append([make_event(number, days=day) for day in range(3) for number in range(10 * day, 10 * day + 3)])
 
         report = days.truncate(before=START + timedelta(days=1, seconds=11))
 
-        assert [(one.partition, one.start) for one in report.partitions] == [
+        assert [(part.partition, part.start) for part in report.partitions] == [
             ("2026-02-05", 3),
             ("2026-02-06", 1),
             ("2026-02-07", 0),
@@ -111,7 +111,10 @@ class MaintenanceTests(StoreTests):
         assert ids_of(open_handle().stream("days").read()) == ["e11", "e12", "e20", "e21", "e22"]
 
     def test_vacuum_removes_no_event(self, stream: Stream, open_handle: OpenStore) -> None:
-        """What was compacted or truncated is removed a grace later, or at once where nobody else is active."""
+        """Vacuum removes only segments that were compacted or truncated, after the grace period.
+
+        With `exclusive=True`, the promise that no one else is active, a grace of 0 removes them at once.
+        """
         for number in range(0, 12, 2):
             stream.append([make_event(number), make_event(number + 1)])
         stream.compact()
@@ -133,16 +136,16 @@ class MaintenanceTests(StoreTests):
         assert open_handle().stream("orders").verify().ok
         assert stream.vacuum(grace=0, exclusive=True).segments_removed == 0
 
-    def test_vacuum_in_a_hurry_needs_a_promise(self, stream: Stream) -> None:
-        """Writers and readers rely on the stream's grace: a shorter one needs `exclusive=True`."""
+    def test_vacuum_with_a_shorter_grace_needs_exclusive(self, stream: Stream) -> None:
+        """Readers and writers rely on the stream's grace period: a shorter one requires `exclusive=True`."""
         stream.append([make_event(0), make_event(1)])
         stream.compact()
 
         with pytest.raises(StreamSettingsError, match="exclusive"):
             stream.vacuum(grace=60)
 
-    def test_dry_runs_tell_and_do_nothing(self, stream: Stream, open_handle: OpenStore) -> None:
-        """With `dry_run=True` a read-only handle will do, and nothing is changed."""
+    def test_dry_runs_change_nothing(self, stream: Stream, open_handle: OpenStore) -> None:
+        """With `dry_run=True` the report is the same, nothing changes, and a read-only handle suffices."""
         stream.append([make_event(number) for number in range(4)])
         stream.compact()
         reading = open_handle(read_only=True).stream("orders")
@@ -153,8 +156,8 @@ class MaintenanceTests(StoreTests):
         assert len(list(reading.read())) == 4
         assert stream.vacuum(grace=0, exclusive=True).segments_removed > 0
 
-    def test_stream_names_where_it_is_stored(self, store: EventStore) -> None:
-        """`url` names the place of a stream, or of one of its partitions, for other programs."""
+    def test_url_of_a_stream_is_below_the_store(self, store: EventStore) -> None:
+        """`url` is the location of a stream, or of one of its partitions, for use by other programs."""
         stream = store.stream("orders")
         stream.append(make_event(0))
 

@@ -1,4 +1,4 @@
-"""Opening a store, and names."""
+"""Opening a store, and the names that streams and partitions may have."""
 
 from __future__ import annotations
 
@@ -58,22 +58,22 @@ STRANGE_NAMES = (
 
 
 class OpeningTests(StoreTests):
-    """A store is opened and named."""
+    """Opening and closing a store, read-only handles, sync modes, and names."""
 
     # -- opening -------------------------------------------------------------------------------------------------------
 
     def test_store_is_an_event_store(self, store: EventStore) -> None:
-        """What `bucketlog.open` returns has all of `EventStore`."""
+        """`bucketlog.open` returns an `EventStore`, writable by default."""
         assert isinstance(store, EventStore)
         assert not store.read_only
 
     def test_handles_on_one_store_agree_about_it(self, store: EventStore, other: EventStore) -> None:
-        """The id was made with the store; every handle tells the same one, and the same URL."""
+        """The id is assigned when the store is created. Every handle has that id and the same URL."""
         assert store.id
         assert (other.id, other.url) == (store.id, store.url)
 
-    def test_nothing_is_made_with_create_off(self, open_handle: OpenStore) -> None:
-        """Where there is no store, `create=False` and `read_only=True` raise `StoreNotFoundError` and make none."""
+    def test_nothing_is_created_with_create_off(self, open_handle: OpenStore) -> None:
+        """If there is no store, `create=False` and `read_only=True` raise `StoreNotFoundError` and create none."""
         with pytest.raises(StoreNotFoundError):
             open_handle(create=False)
         with pytest.raises(StoreNotFoundError):
@@ -81,8 +81,8 @@ class OpeningTests(StoreTests):
         with pytest.raises(FileNotFoundError):
             open_handle(create=False)
 
-    def test_create_off_opens_a_store_that_is_there(self, store: EventStore, open_handle: OpenStore) -> None:
-        """`create=False` asks for a store, and opens it for writing."""
+    def test_create_off_opens_an_existing_store(self, store: EventStore, open_handle: OpenStore) -> None:
+        """`create=False` opens an existing store for writing."""
         found = open_handle(create=False)
 
         found.stream("orders").append(make_event(1))
@@ -91,7 +91,7 @@ class OpeningTests(StoreTests):
         assert [event.id for event in store.stream("orders").read()] == ["e1"]
 
     def test_store_is_a_context_manager_that_closes_it(self, open_handle: OpenStore) -> None:
-        """Leaving the block closes the handle; closing again does nothing."""
+        """Leaving the `with` block closes the handle. Closing it again does nothing."""
         with open_handle() as store:
             store.stream("orders").append(make_event(1))
 
@@ -99,7 +99,7 @@ class OpeningTests(StoreTests):
         store.close()
 
     def test_closing_one_handle_leaves_the_others_open(self, store: EventStore, other: EventStore) -> None:
-        """Handles are independent."""
+        """Handles are independent: closing one does not affect another."""
         store.stream("orders").append(make_event(1))
         store.close()
 
@@ -108,7 +108,7 @@ class OpeningTests(StoreTests):
         assert ids_of(other.stream("orders").read()) == ["e1", "e2"]
 
     def test_reopening_sees_everything(self, open_handle: OpenStore) -> None:
-        """What was acknowledged is there for whoever opens the store later: events, settings and documents."""
+        """Everything acknowledged is there when the store is opened again: events, settings and documents."""
         with open_handle() as first:
             first.stream("orders").append([make_event(1), make_event(2)])
             first.stream("days", partition_by="day").append(make_event(3))
@@ -128,8 +128,8 @@ class OpeningTests(StoreTests):
             assert again.blobs.get(blob.digest) == b"attachment"
             assert again.objects.get("notes/a.txt") == b"note"
 
-    def test_read_only_handle_reads_and_writes_nothing(self, store: EventStore, open_handle: OpenStore) -> None:
-        """With `read_only=True` everything can be read, and whatever would write raises `ReadOnlyError`."""
+    def test_read_only_handle_reads_but_does_not_write(self, store: EventStore, open_handle: OpenStore) -> None:
+        """A `read_only=True` handle can read everything. Every write raises `ReadOnlyError`."""
         store.stream("orders").append(make_event(1))
         store.checkpoints.save("position", 1)
         reader = open_handle(read_only=True)
@@ -157,7 +157,7 @@ class OpeningTests(StoreTests):
         assert store.checkpoints.list() == ["position"]
 
     def test_read_only_handle_sees_what_others_append(self, store: EventStore, open_handle: OpenStore) -> None:
-        """A reader opened before an append reads it afterwards."""
+        """A reader that was opened before an append sees the appended events."""
         reader = open_handle(read_only=True).stream("orders")
         assert ids_of(reader.read()) == []
 
@@ -167,7 +167,7 @@ class OpeningTests(StoreTests):
 
     @pytest.mark.parametrize("sync", ["always", "interval", "never"])
     def test_sync_modes_write_the_same_log(self, open_handle: OpenStore, sync: str) -> None:
-        """`sync` says when a local commit is made durable; what is read is the same, also by another handle."""
+        """`sync` chooses when a local commit becomes durable. Every handle reads the same log in each mode."""
         with open_handle(sync=sync) as store:
             stream = store.stream("orders")
             for number in range(3):
@@ -179,7 +179,7 @@ class OpeningTests(StoreTests):
         assert ids_of(again.read()) == ["e0", "e1", "e2"]
 
     def test_unknown_sync_mode_is_refused(self, open_handle: OpenStore) -> None:
-        """`sync` is one of three."""
+        """A `sync` mode other than the three raises `InvalidOptionError` naming the option."""
         with pytest.raises(InvalidOptionError, match="sync") as caught:
             open_handle(sync="sometimes")
 
@@ -188,7 +188,7 @@ class OpeningTests(StoreTests):
     # -- names ---------------------------------------------------------------------------------------------------------
 
     def test_any_text_names_a_stream(self, store: EventStore, other: EventStore) -> None:
-        """Names that try paths, escapes or devices are names: each its own stream, listed as given, sorted."""
+        """Names that look like paths, escapes or devices name distinct streams, listed verbatim and sorted."""
         for name in STRANGE_NAMES:
             store.stream(name).append(make_event(1, data=name))
 
@@ -197,7 +197,7 @@ class OpeningTests(StoreTests):
             assert [event.data for event in other.stream(name).read()] == [name]
 
     def test_any_text_names_a_partition(self, store: EventStore, other: EventStore) -> None:
-        """Partitions are named as freely as streams, and their events come back with the name as given."""
+        """A partition may have any name that a stream may have. Its events carry that name verbatim."""
         stream = store.stream("orders")
         for name in STRANGE_NAMES:
             assert stream.append(make_event(1, data=name), partition=name).partition == name
@@ -209,7 +209,7 @@ class OpeningTests(StoreTests):
 
     @pytest.mark.parametrize("name", IMPOSSIBLE_NAMES, ids=["empty", "nul", "surrogate", "256 bytes", "258 encoded"])
     def test_impossible_names_are_refused(self, store: EventStore, name: str) -> None:
-        """No name is empty, holds NUL or lone surrogates, or takes over 255 bytes; nothing is written."""
+        """Empty names, NUL, lone surrogates and names over 255 bytes raise `InvalidNameError`; nothing is written."""
         with pytest.raises(InvalidNameError):
             store.stream(name)
         with pytest.raises(InvalidNameError):

@@ -1,4 +1,4 @@
-"""Partitions."""
+"""Partitioning: where events go, and ids across partitions."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class PartitionTests(StoreTests):
-    """Where events go."""
+    """How events are assigned to partitions."""
 
     # -- partitions ----------------------------------------------------------------------------------------------------
 
@@ -45,14 +45,14 @@ class PartitionTests(StoreTests):
         ],
         ids=["none", "single", "day", "subject", "source", "callable"],
     )
-    def test_events_go_where_the_partitioning_says(
+    def test_partitioning_assigns_events(
         self,
         store: EventStore,
         other: EventStore,
         partition_by: str | Callable[[Event], str] | None,
         expected: list[str],
     ) -> None:
-        """A batch is one commit in each partition it touches, in the order of their first event."""
+        """A batch makes one commit per partition that it touches, in the order of their first events."""
         stream = store.stream("orders", partition_by=partition_by)
         evening = (START + timedelta(hours=10)).astimezone(timezone(timedelta(hours=-5)))  # the same day there and here
         batch = [
@@ -76,7 +76,7 @@ class PartitionTests(StoreTests):
         }
 
     def test_hash_partitioning_keeps_a_subject_together(self, store: EventStore, other: EventStore) -> None:
-        """`hash:4` spreads subjects over at most four partitions, and always puts one into the same."""
+        """`hash:4` spreads subjects over at most four partitions. All events of a subject are in one."""
         stream = store.stream("orders", partition_by="hash:4")
         stream.append([make_event(number, subject=f"s{number % 20}") for number in range(40)])
         other.stream("orders").append([make_event(100 + number, subject=f"s{number}") for number in range(20)])
@@ -90,14 +90,14 @@ class PartitionTests(StoreTests):
         assert len(stream.partitions()) > 1
 
     def test_single_event_of_a_partitioned_stream_returns_a_list(self, store: EventStore) -> None:
-        """What `append` returns depends on the stream, not on the number of events."""
+        """Whether `append` returns a list depends on the stream, not on the number of events."""
         days = store.stream("days", partition_by="day")
 
         assert days.append(make_event(0)) == [Commit("2026-02-05", 0, 1, (0,), (), (0,))]
         assert days.append(make_event(1), partition="2026-02-05") == Commit("2026-02-05", 1, 2, (1,), (), (0,))
 
     def test_partition_may_be_named(self, stream: Stream) -> None:
-        """`partition=` overrules the partitioning; offsets and ids are those of that partition."""
+        """`partition=` overrides the partitioning. Offsets and ids are those of the named partition."""
         stream.append([make_event(0), make_event(1)])
 
         commit = stream.append([make_event(0), make_event(2)], partition="side")
@@ -105,8 +105,8 @@ class PartitionTests(StoreTests):
         assert commit == Commit("side", 0, 2, (0, 1), (), (0, 1))
         assert stream.partitions() == ["0", "side"]
 
-    def test_stream_by_day_keeps_a_day_together(self, store: EventStore) -> None:
-        """An event cannot be put under another day than its own: readers by time would not find it."""
+    def test_event_goes_to_its_own_day_only(self, store: EventStore) -> None:
+        """An event cannot be put under another day than its own: readers by time would not find it there."""
         days = store.stream("days", partition_by="day")
 
         with pytest.raises(StreamSettingsError):
@@ -115,8 +115,8 @@ class PartitionTests(StoreTests):
         assert store.streams() == []
 
     @pytest.mark.parametrize("partition_by", ["subject", "source"])
-    def test_event_without_what_partitions_it_is_refused(self, store: EventStore, partition_by: str) -> None:
-        """A stream by subject, or source, takes only events that have one; nothing is written."""
+    def test_event_without_the_partitioning_field_is_refused(self, store: EventStore, partition_by: str) -> None:
+        """A stream by subject or source refuses a batch in which an event has none; nothing is written."""
         stream = store.stream("orders", partition_by=partition_by)
 
         with pytest.raises(InvalidEventError) as caught:
@@ -126,7 +126,7 @@ class PartitionTests(StoreTests):
         assert store.streams() == []
 
     def test_first_append_settles_the_partitioning(self, store: EventStore, other: EventStore) -> None:
-        """The choice is stored; without one a stream is as stored, and another choice is `StreamSettingsError`."""
+        """The first append stores the partitioning. Later handles may omit it; a different one is refused."""
         store.stream("days", partition_by="day").append(make_event(0))
 
         for wrong in ("single", "subject", "hash:4", lambda _: "0"):
@@ -137,7 +137,7 @@ class PartitionTests(StoreTests):
         assert store.stream("days").partitions() == ["2026-02-05", "2026-02-06"]
         assert ids_of(store.stream("days").read()) == ["e0", "e2"]
 
-    def test_choice_of_a_reader_settles_nothing(self, store: EventStore) -> None:
+    def test_reader_does_not_settle_the_partitioning(self, store: EventStore) -> None:
         """`store.stream` does no I/O: only an append stores the partitioning."""
         assert list(store.stream("orders", partition_by="day").read()) == []
 
@@ -145,8 +145,8 @@ class PartitionTests(StoreTests):
 
         assert store.stream("orders").partitions() == ["0"]
 
-    def test_custom_partitioning_is_brought_again(self, store: EventStore, other: EventStore) -> None:
-        """A callable cannot be stored: whoever appends brings it again, or names the partition."""
+    def test_custom_partitioning_must_be_passed_again(self, store: EventStore, other: EventStore) -> None:
+        """A callable cannot be stored: a later writer passes it again, or names the partition."""
         store.stream("orders", partition_by=lambda event: event.type).append(make_event(0))
         without = other.stream("orders")
 
@@ -163,12 +163,12 @@ class PartitionTests(StoreTests):
 
     @pytest.mark.parametrize("wrong", ["days", "", "hash", "hash:0", "hash:-1", "hash:x", "hash:04", 7])
     def test_unknown_partitioning_is_refused(self, store: EventStore, wrong: Any) -> None:  # noqa: ANN401
-        """`partition_by` is one of those that the store knows, or a callable."""
+        """`partition_by` is a known name or a callable; anything else raises `StreamSettingsError`."""
         with pytest.raises(StreamSettingsError):
             store.stream("orders", partition_by=wrong)
 
-    def test_id_is_known_across_days(self, store: EventStore, other: EventStore) -> None:
-        """In a stream by day a repeat may carry another time: it is a duplicate of the first, on the first's day."""
+    def test_ids_are_unique_across_days(self, store: EventStore, other: EventStore) -> None:
+        """In a stream by day, an id that was stored on one day is a duplicate on every other day."""
         days = store.stream("days", partition_by="day")
         days.append([make_event(0), make_event(1)])
         repeat = make_event(1, days=3)
@@ -181,8 +181,8 @@ class PartitionTests(StoreTests):
 
         assert days.partitions() == ["2026-02-05"]
 
-    def test_id_is_known_across_days_with_a_partition_named(self, store: EventStore, other: EventStore) -> None:
-        """Naming the day does not store an id a second time."""
+    def test_ids_are_unique_across_days_in_a_named_partition(self, store: EventStore, other: EventStore) -> None:
+        """Naming the day does not allow an id to be stored a second time."""
         store.stream("days", partition_by="day").append([make_event(0), make_event(1)])
         repeat = make_event(1, days=3)
 
@@ -194,7 +194,7 @@ class PartitionTests(StoreTests):
         assert store.stream("days").partitions() == ["2026-02-05"]
 
     def test_repeat_inside_a_batch_is_found_across_days(self, store: EventStore) -> None:
-        """Also inside a batch of several days an id is stored once, on the day of its first event."""
+        """An id that occurs twice in a batch over several days is stored once, on the day of its first event."""
         days = store.stream("days", partition_by="day")
         batch = [make_event(0), make_event(1, days=1), make_event(0, days=1)]
 
@@ -208,7 +208,7 @@ class PartitionTests(StoreTests):
         ]
 
     def test_checks_of_all_partitions_come_before_the_first_write(self, store: EventStore) -> None:
-        """A duplicate in one partition leaves the others unwritten too."""
+        """A duplicate in one partition leaves the other partitions unwritten too."""
         stream = store.stream("orders", partition_by="subject")
         stream.append(make_event(0, subject="b"))
 

@@ -1,4 +1,4 @@
-"""Reading, cursors, recent and get."""
+"""Reading: filters, cursors, the newest events, and one event by its id."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
 
 
 class ReadingTests(StoreTests):
-    """What a reader sees."""
+    """Reads, filters, cursors, `recent` and `get`."""
 
     # -- read ----------------------------------------------------------------------------------------------------------
 
     def test_stream_that_was_never_written_reads_as_empty(self, store: EventStore) -> None:
-        """Looking at a stream that is not there is no error, and does not make it."""
+        """Reading a stream that does not exist is not an error and does not create it."""
         stream = store.stream("nothing")
 
         assert list(stream.read()) == []
@@ -50,7 +50,7 @@ class ReadingTests(StoreTests):
         assert store.streams() == []
 
     def test_events_come_partition_by_partition_in_order(self, store: EventStore) -> None:
-        """Partitions in the order of their names, in each of them by offset."""
+        """`read` yields partitions in the order of their names and, within each, events by offset."""
         stream = store.stream("orders")
         for number, partition in enumerate(["b", "a", "c", "a", "b"]):
             stream.append([make_event(2 * number), make_event(2 * number + 1)], partition=partition)
@@ -83,10 +83,10 @@ class ReadingTests(StoreTests):
         ids=str,
     )
     @pytest.mark.parametrize("partition_by", ["single", "day"])
-    def test_filters_are_or_ed_inside_and_and_ed_between(
+    def test_filters_are_ored_inside_and_anded_between(
         self, store: EventStore, partition_by: str, filters: dict[str, Any]
     ) -> None:
-        """An event passes when each list given holds one of its values, and `since <= time < until`."""
+        """An event passes if every given filter lists one of its values and `since <= time < until`."""
         stream = store.stream("orders", partition_by=partition_by)
         events = _mixed_events(40)
         stream.append(events[:25])
@@ -102,8 +102,8 @@ class ReadingTests(StoreTests):
         )
         assert ids_of(stream.read(**filters, limit=3)) == expected[:3]
 
-    def test_filter_is_not_misled_by_what_other_fields_hold(self, stream: Stream) -> None:
-        """A value that stands elsewhere in the event, or is part of another, does not match."""
+    def test_filter_looks_at_its_own_field_only(self, stream: Stream) -> None:
+        """A value in another field, or as part of a longer value, does not match."""
         stream.append(
             [
                 make_event(0, type="wanted"),
@@ -119,7 +119,7 @@ class ReadingTests(StoreTests):
         assert ids_of(stream.read(tags=["wanted"])) == ["e4"]
 
     def test_naive_times_are_refused(self, stream: Stream) -> None:
-        """A time without a zone may mean several instants."""
+        """A time without a zone is ambiguous and raises `ValueError`."""
         naive = START.replace(tzinfo=None)
 
         for call in (partial(stream.read, since=naive), partial(stream.recent, 1, until=naive)):
@@ -127,15 +127,15 @@ class ReadingTests(StoreTests):
                 call()
 
     def test_text_in_place_of_a_list_is_refused(self, stream: Stream) -> None:
-        """`types="order.placed"` would mean its letters; it is a mistake."""
+        """A filter given as a plain string raises `TypeError`: it would otherwise be read as a list of letters."""
         stream.append(make_event(0))
 
         for name in ("types", "subjects", "sources", "tags", "partitions"):
             with pytest.raises(TypeError, match=name):
                 list(stream.read(**{name: "text"}))  # type: ignore[arg-type]  # the mistake tested here
 
-    def test_limit_is_at_most_so_many(self, stream: Stream) -> None:
-        """`limit` counts events that pass; 0 reads nothing, and below that there is no number of events."""
+    def test_limit_caps_the_number_of_events(self, stream: Stream) -> None:
+        """`limit` counts the events that pass. 0 reads nothing; a negative limit raises `ValueError`."""
         stream.append([make_event(number) for number in range(5)])
 
         assert ids_of(stream.read(limit=3)) == ["e0", "e1", "e2"]
@@ -146,7 +146,7 @@ class ReadingTests(StoreTests):
             stream.read(limit=-1)
 
     def test_batches_hold_what_read_yields(self, store: EventStore) -> None:
-        """`read_batches` is `read` in pieces: of one partition each, contiguous, with the offsets told."""
+        """`read_batches` yields the events of `read` in batches, each of contiguous offsets in one partition."""
         stream = store.stream("orders")
         for number in range(6):
             stream.append([make_event(10 * number + n) for n in range(3)], partition=f"p{number % 2}")
@@ -161,7 +161,7 @@ class ReadingTests(StoreTests):
             assert places == list(range(batch.first_offset, batch.first_offset + len(places)))
 
     def test_long_stream_is_read_whole(self, store: EventStore, other: EventStore) -> None:
-        """Thousands of events come in order, none twice, however they are cut into pieces."""
+        """Thousands of events are read in order and once each, wherever the reader splits them into batches."""
         stream = store.stream("orders")
         for first in range(0, 6000, 2000):
             stream.append([make_event(first + n, data={"text": "x" * (n % 500)}) for n in range(2000)])
@@ -179,7 +179,7 @@ class ReadingTests(StoreTests):
 
     @pytest.mark.parametrize("filters", [{}, {"subjects": ["s1"]}], ids=["all", "filtered"])
     def test_resuming_anywhere_loses_and_repeats_nothing(self, store: EventStore, filters: dict[str, Any]) -> None:
-        """Stopped after any event, by a limit or by breaking off, the cursor goes on with the very next one."""
+        """A read stopped after any event, by `limit` or by the caller, resumes from its cursor at the next event."""
         stream = store.stream("orders", partition_by="source")
         for part in (_mixed_events(8), _mixed_events(14)[8:]):
             stream.append(part)
@@ -195,8 +195,8 @@ class ReadingTests(StoreTests):
             stored = json.loads(json.dumps(dict(broken_off.cursor)))
             assert ids_of(stream.read(stored, **filters)) == everything[count:]
 
-    def test_every_offset_is_a_place_to_go_on(self, stream: Stream) -> None:
-        """A cursor may name any offset, inside a commit too, up to the end."""
+    def test_reading_can_resume_at_every_offset(self, stream: Stream) -> None:
+        """A cursor may hold any offset up to the end, including one inside a commit."""
         stream.append([make_event(0), make_event(1), make_event(2)])
         stream.append([make_event(3), make_event(4)])
 
@@ -205,8 +205,8 @@ class ReadingTests(StoreTests):
             batches = list(stream.read_batches({"0": offset}))
             assert [batch.first_offset for batch in batches[:1]] == [offset] * (offset < 5)
 
-    def test_cursor_of_batches_is_behind_the_last_one(self, stream: Stream) -> None:
-        """A batch that was handed out is behind the cursor, whole; with a limit, as much of it as was handed out."""
+    def test_cursor_of_batches_is_after_the_last_one(self, stream: Stream) -> None:
+        """The cursor is after the last batch yielded; with a limit, after the last event yielded."""
         stream.append([make_event(0), make_event(1), make_event(2)])
         reader = stream.read_batches(limit=2)
 
@@ -217,7 +217,7 @@ class ReadingTests(StoreTests):
         assert ids_of(stream.read(reader.cursor)) == ["e2"]
 
     def test_cursor_of_a_filtered_read_skips_what_it_examined(self, store: EventStore) -> None:
-        """Read to its end, a filtered read stands where the stream ends, though nothing may have passed."""
+        """At the end of a filtered read, the cursor is at the end of the stream, even if no event passed."""
         stream = store.stream("orders")
         stream.append([make_event(0), make_event(1)], partition="a")
         stream.append([make_event(2), make_event(3)], partition="b")
@@ -228,7 +228,7 @@ class ReadingTests(StoreTests):
         assert reader.cursor == stream.cursor() == {"a": 2, "b": 2}
 
     def test_cursor_of_the_stream_is_where_it_ends(self, store: EventStore, other: EventStore) -> None:
-        """`stream.cursor()` has every partition's next offset: reading after it yields what came since."""
+        """`stream.cursor()` has the next offset of every partition: reading from it yields only later events."""
         stream = store.stream("orders")
         stream.append([make_event(0), make_event(1)], partition="a")
         end = other.stream("orders").cursor()
@@ -240,7 +240,7 @@ class ReadingTests(StoreTests):
         assert ids_of(other.stream("orders").read(end)) == ["e2", "e3"]
 
     def test_late_event_is_never_missed_by_a_cursor(self, store: EventStore) -> None:
-        """An event with an old time that is written now comes behind every cursor taken before."""
+        """An event written now with an old time is after every cursor taken before."""
         days = store.stream("days", partition_by="day")
         days.append([make_event(0), make_event(1, days=1)])
         reader = days.read()
@@ -253,8 +253,8 @@ class ReadingTests(StoreTests):
     @pytest.mark.parametrize(
         ("cursor", "end"), [({"0": 4}, 3), ({"0": 2**40}, 3), ({"0": 1, "gone": 1}, 0)], ids=["one", "far", "partition"]
     )
-    def test_cursor_beyond_the_end_is_told(self, stream: Stream, cursor: dict[str, int], end: int) -> None:
-        """A cursor that the log does not reach is `OffsetOutOfRangeError`, never a silent jump: a restored copy?"""
+    def test_cursor_beyond_the_end_is_out_of_range(self, stream: Stream, cursor: dict[str, int], end: int) -> None:
+        """A cursor past the end raises `OffsetOutOfRangeError` and never skips: the log may be a restored copy."""
         stream.append([make_event(0), make_event(1), make_event(2)])
         wrong = max(cursor, key=lambda name: name == "gone")
 
@@ -267,8 +267,8 @@ class ReadingTests(StoreTests):
             list(tail)
 
     @pytest.mark.parametrize("wrong", [{"0": -1}, {"0": 1.5}, {"0": "1"}, {"": 1}, ["0"], "0", 3])
-    def test_what_is_no_cursor_is_refused(self, stream: Stream, wrong: Any) -> None:  # noqa: ANN401
-        """A cursor maps partitions to offsets; anything else is a mistake that is told at the call."""
+    def test_invalid_cursor_is_refused(self, stream: Stream, wrong: Any) -> None:  # noqa: ANN401
+        """A cursor maps partitions to offsets. Anything else raises `ValueError` at the call, before reading."""
         for call in (stream.read, stream.read_batches, stream.tail):
             with pytest.raises(ValueError, match="cursor"):
                 call(wrong)
@@ -292,7 +292,7 @@ class ReadingTests(StoreTests):
     def test_recent_is_the_newest_by_time_and_id(
         self, store: EventStore, partition_by: str, filters: dict[str, Any]
     ) -> None:
-        """`recent(n)` is ordered by `(time, id)`, newest first, whenever and wherever the events were written."""
+        """`recent(n)` returns the n greatest by `(time, id)`, newest first, wherever and whenever they were written."""
         stream = store.stream("orders", partition_by=partition_by)
         events = _mixed_events(40)
         stream.append(events[:30])
@@ -306,8 +306,8 @@ class ReadingTests(StoreTests):
             assert [event.id for event in stream.recent(count, **filters)] == expected[:count]
         assert stream.recent(0, **filters) == []
 
-    def test_recent_sees_late_events_where_their_time_says(self, store: EventStore) -> None:
-        """An event of today that is written last does not hide behind older ones, nor an old one before newer."""
+    def test_recent_sorts_late_events_by_their_time(self, store: EventStore) -> None:
+        """`recent` orders events by their time, not by when they were written."""
         days = store.stream("days", partition_by="day")
         days.append([make_event(0), make_event(1, days=2)])
         days.append(make_event(2, days=1))
@@ -315,7 +315,7 @@ class ReadingTests(StoreTests):
         assert [event.id for event in days.recent(3)] == ["e1", "e2", "e0"]
 
     def test_get_finds_an_event_by_its_id(self, store: EventStore, other: EventStore) -> None:
-        """`get` returns the event with its place, from whichever partition, or None."""
+        """`get` returns the event with its partition and offset, or None. It searches all partitions."""
         stream = store.stream("orders")
         stream.append([make_event(0), make_event(1)], partition="a")
         stream.append([make_event(2, id='é "quoted"')], partition="b")
@@ -331,7 +331,7 @@ class ReadingTests(StoreTests):
 
 
 def _mixed_events(count: int) -> list[Event]:
-    """Return events that differ in everything a filter looks at, over two days, in no order of time."""
+    """Return events that differ in every field that filters look at, over two days, in no order of time."""
     types, tags = ["order.placed", "order.paid", "order.sent"], ["UA", "B6", "AA"]
     return [
         Event(
@@ -348,8 +348,8 @@ def _mixed_events(count: int) -> list[Event]:
 
 
 def _passes(event: Event, filters: Mapping[str, Any]) -> bool:
-    """Tell whether an event passes: said once more, plainly."""
-    held: dict[str, Sequence[str | None]] = {
+    """Return True if an event passes filters: an independent implementation to compare with."""
+    values: dict[str, Sequence[str | None]] = {
         "types": [event.type],
         "subjects": [event.subject],
         "sources": [event.source],
@@ -360,6 +360,6 @@ def _passes(event: Event, filters: Mapping[str, Any]) -> bool:
         if name == "since"
         else event.time < value
         if name == "until"
-        else any(one in value for one in held[name])
+        else any(item in value for item in values[name])
         for name, value in filters.items()
     )

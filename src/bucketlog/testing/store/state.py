@@ -30,12 +30,12 @@ if TYPE_CHECKING:
 
 
 class StateTests(StoreTests):
-    """State beside the log."""
+    """Checkpoints, snapshots, blobs and objects."""
 
     # -- checkpoints, snapshots, blobs, objects ------------------------------------------------------------------------
 
-    def test_checkpoint_is_what_was_saved_last(self, store: EventStore, other: EventStore) -> None:
-        """A value comes back equal, with a version and a time, in every handle; `None` replaces whatever is there."""
+    def test_checkpoint_is_the_value_saved_last(self, store: EventStore, other: EventStore) -> None:
+        """Every handle loads the value saved last. A save without a condition replaces it."""
         saved = store.checkpoints.save("a/b", {"orders": [1, {"é": None}]})
         loaded = other.checkpoints.load("a/b")
         replaced = other.checkpoints.save("a/b", 2)
@@ -48,8 +48,8 @@ class StateTests(StoreTests):
         assert store.checkpoints.load("nothing") is None
         assert store.checkpoints.list() == ["a/b"]
 
-    def test_checkpoint_is_replaced_only_if_it_is_still_the_same(self, store: EventStore, other: EventStore) -> None:
-        """With `expected_version` the second of two that loaded the same is told, and nothing is lost."""
+    def test_checkpoint_with_another_version_is_not_replaced(self, store: EventStore, other: EventStore) -> None:
+        """With `expected_version`, the second of two savers that loaded the same version gets an error."""
         saved = store.checkpoints.save("position", 1, expected_version=ABSENT)
         other.checkpoints.save("position", 2, expected_version=saved.version)
 
@@ -61,8 +61,8 @@ class StateTests(StoreTests):
         assert caught.value.name == "position"
         assert loaded_value(store, "position") == 2
 
-    def test_version_never_comes_back(self, store: EventStore) -> None:
-        """A value that was there before has another version now, also after a delete."""
+    def test_checkpoint_version_is_never_reused(self, store: EventStore) -> None:
+        """Saving the same value again gives a new version, even after a delete."""
         first = store.checkpoints.save("position", 1)
         store.checkpoints.save("position", 2)
         second = store.checkpoints.save("position", 1)
@@ -72,8 +72,8 @@ class StateTests(StoreTests):
 
         assert len({first.version, second.version, third.version}) == 3
 
-    def test_checkpoints_that_race_lose_no_step(self, store: EventStore, open_handle: OpenStore) -> None:
-        """Counting by load and compare-and-set, from several handles at once, counts every step."""
+    def test_racing_checkpoints_lose_no_update(self, store: EventStore, open_handle: OpenStore) -> None:
+        """Several handles that count by load and compare-and-set lose no step."""
         if self._refuses_several_writers(open_handle):
             return
         handles = [store, *(open_handle() for _ in range(3))]
@@ -95,25 +95,25 @@ class StateTests(StoreTests):
         assert loaded_value(store, "count") == len(handles) * self.appends_each
 
     def test_snapshots_are_kept_by_name_and_time(self, store: EventStore, other: EventStore) -> None:
-        """A snapshot is immutable unless replaced on purpose; the newest is found, old ones are pruned."""
+        """A snapshot is replaced only on request. `latest` finds the newest; `prune` removes old ones."""
         for day in (2, 0, 1):
             store.snapshots.save("state", {"day": day}, at=START + timedelta(days=day), cursor={"0": day})
         with pytest.raises(ConflictError):
             other.snapshots.save("state", {"day": "another"}, at=START)
-        other.snapshots.save("state", {"day": "mended"}, at=START, replace=True)
+        other.snapshots.save("state", {"day": "fixed"}, at=START, replace=True)
 
         latest = other.snapshots.latest("state")
         assert latest is not None
         assert latest.cursor == {"0": 2}
         assert (latest.at, latest.state) == (START + timedelta(days=2), {"day": 2})
-        assert other.snapshots.load("state", START).state == {"day": "mended"}
+        assert other.snapshots.load("state", START).state == {"day": "fixed"}
         assert [info.at for info in store.snapshots.list("state")] == [START + timedelta(days=n) for n in range(3)]
         assert [info.at for info in store.snapshots.prune("state", keep=1)] == [START, START + timedelta(days=1)]
         assert [info.at for info in other.snapshots.list("state")] == [START + timedelta(days=2)]
         assert other.snapshots.latest("nothing") is None
 
     def test_blobs_are_named_by_their_content(self, store: EventStore, other: EventStore) -> None:
-        """The same bytes are one blob, whichever way they come; what is read is checked."""
+        """The same bytes are one blob, whether they come as bytes or from a file."""
         data = bytes(range(256)) * 1000
 
         blob = store.blobs.put(data)
@@ -133,7 +133,7 @@ class StateTests(StoreTests):
             other.blobs.get(blob.digest)
 
     def test_objects_are_the_applications_own(self, store: EventStore, other: EventStore) -> None:
-        """Documents lie below the root under the paths given, beside the store's own, which they never touch."""
+        """Objects are stored under the paths given, separate from the store's own files."""
         store.stream("orders").append(make_event(0))
         store.objects.put("reports/2026/a.txt", b"one")
         store.objects.put("reports/2026/b c.txt", b"two", if_absent=True)
