@@ -9,7 +9,7 @@ from collections import Counter, defaultdict
 from itertools import groupby, pairwise
 from pathlib import Path
 
-import mortals
+import killed_processes
 import pytest
 
 import bucketlog
@@ -17,7 +17,7 @@ from bucketlog import Event
 
 
 def start(*args: object) -> subprocess.Popen[str]:
-    return subprocess.Popen([sys.executable, mortals.__file__, *map(str, args)], stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen([sys.executable, killed_processes.__file__, *map(str, args)], stderr=subprocess.PIPE, text=True)
 
 
 def finish(process: subprocess.Popen[str]) -> None:
@@ -113,7 +113,7 @@ def test_import_killed_at_random_and_begun_anew_writes_each_event_once_in_order(
     with bucketlog.open(folder) as store:
         stream = store.stream("s")
 
-        assert [event.data["number"] for event in stream.read()] == [*range(mortals.IMPORTED)]
+        assert [event.data["number"] for event in stream.read()] == [*range(killed_processes.IMPORTED)]
         assert len(stream.partitions()) == days
         assert stream.verify().problems == ()
     assert read_told(told / "import")[0] > 5
@@ -131,8 +131,8 @@ def test_forked_processes_go_on_with_the_store_that_their_parent_opened(tmp_path
     for event in events:
         who, _, number = event.id.partition("/")
         numbers[who].append(int(number))
-    assert len(numbers) == 2 * (3 + mortals.FORKS)
+    assert len(numbers) == 2 * (3 + killed_processes.FORKS)
     for found in numbers.values():
         assert found == [*range(len(found))]
-    appends = 3 + mortals.FORKS * mortals.FORK_APPENDS * 2 + mortals.FORK_APPENDS
+    appends = 3 + killed_processes.FORKS * killed_processes.FORK_APPENDS * 2 + killed_processes.FORK_APPENDS
     assert len(events) == 2 * appends

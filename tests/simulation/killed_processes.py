@@ -1,10 +1,10 @@
 """Processes that are killed at random; test_crashes.py runs this file.
 
-    python mortals.py writers FOLDER TOLD KILLS COMPACTORS
+    python killed_processes.py writers FOLDER TOLD KILLS COMPACTORS
                                                     several writers of one partition, a consumer of it, and compactors
-    python mortals.py import FOLDER TOLD KILLS DAYS an import that begins anew each time
-    python mortals.py follow FOLDER TOLD            a tail, until an event of type "end"
-    python mortals.py fork FOLDER NAME              processes that go on with the store that their parent had opened
+    python killed_processes.py import FOLDER TOLD KILLS DAYS an import that begins anew each time
+    python killed_processes.py follow FOLDER TOLD            a tail, until an event of type "end"
+    python killed_processes.py fork FOLDER NAME              processes that go on with the store that their parent had opened
 
 What a process was told, it writes into a file of the folder TOLD: what is written there outlives a SIGKILL.
 """
