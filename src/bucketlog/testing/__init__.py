@@ -1,9 +1,9 @@
-"""For tests against bucketlog: the conformance suites, injected faults, and a clock that a test moves."""
+"""For tests of backends and stores: conformance suites, injected faults, a model, and a controllable clock."""
 
 import pytest
 
-# Before the import below: pytest rewrites the assertions of a module only while it is being imported, and without that
-# the author of a backend would see a bare AssertionError.
+# pytest rewrites the assertions of a module while importing it, so this comes before the imports. Without it, an author
+# would see a bare AssertionError. The name of a package covers all modules in it.
 pytest.register_assert_rewrite("bucketlog.testing.backend", "bucketlog.testing.store")
 
 from bucketlog.storage.wrapper import BackendWrapper  # noqa: E402  (see above)

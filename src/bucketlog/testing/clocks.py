@@ -1,4 +1,4 @@
-"""A clock that a test moves: time passes when it says so, and chance repeats itself."""
+"""A clock that a test controls. Time passes only when the test says so, and random values repeat."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 class FakeClock:
     """A `bucketlog.clock.Clock` for one simulated machine.
 
-    `sleep` returns at once and moves the time; what was slept is kept in `slept_seconds`. Two clocks made with the same
-    seed give the same jitter and the same write ids, so writers that race need one seed each.
+    `sleep` advances the time and returns at once; `slept_seconds` records each call. Two clocks with the same seed give
+    the same jitter and the same write ids, so give each racing writer a seed of its own.
     """
 
     def __init__(self, start: datetime = START, *, seed: int = 0) -> None:
@@ -25,36 +25,36 @@ class FakeClock:
         self.slept_seconds: list[float] = []
 
     def now(self) -> datetime:
-        """Return the wall clock's time, aware UTC."""
+        """Return the wall-clock time as timezone-aware UTC."""
         with self._lock:
             return self._start + timedelta(seconds=self._wall_seconds)
 
     def elapsed_seconds(self) -> float:
-        """Return the seconds that this clock was advanced since it was made."""
+        """Return the seconds by which this clock was advanced."""
         with self._lock:
             return self._elapsed_seconds
 
     def sleep(self, seconds: float) -> None:
-        """Advance by `seconds` at once, and remember it."""
+        """Advance by `seconds` at once and record the call."""
         with self._lock:
             self.slept_seconds.append(seconds)
         self.advance(seconds)
 
     def jitter(self) -> float:
-        """Return the next number from [0, 1) of this seed."""
+        """Return the next random number in [0, 1)."""
         with self._lock:
             return self._chance.random()
 
     def write_id(self) -> str:
-        """Return the next 16 hex digits of this seed."""
+        """Return the next random id of 16 hex digits."""
         with self._lock:
             return f"{self._chance.getrandbits(64):016x}"
 
     def advance(self, seconds: float) -> None:
-        """Let time pass, for the wall clock and for the elapsed time alike.
+        """Let time pass, both on the wall clock and in elapsed time.
 
         Raises:
-            ValueError: `seconds` is negative; only the wall clock goes back, see `step`.
+            ValueError: `seconds` is negative. Only the wall clock can go back; use `step`.
         """
         if seconds < 0:
             msg = f"advance a clock by {seconds} seconds: elapsed time never goes back; step() moves the wall clock"
@@ -64,12 +64,12 @@ class FakeClock:
             self._elapsed_seconds += seconds
 
     def suspend(self, seconds: float, *, elapsed_counts: bool) -> None:
-        """Close the lid for `seconds`.
+        """Suspend the machine for `seconds`.
 
         Args:
-            seconds: How long the machine sleeps.
-            elapsed_counts: Whether the elapsed time goes on meanwhile, as CLOCK_BOOTTIME does; CLOCK_MONOTONIC of Linux
-                stands still.
+            seconds: How long it is suspended.
+            elapsed_counts: Whether elapsed time includes the suspension, as with CLOCK_BOOTTIME. With CLOCK_MONOTONIC
+                on Linux it does not.
         """
         if elapsed_counts:
             self.advance(seconds)
@@ -77,6 +77,6 @@ class FakeClock:
             self.step(seconds)
 
     def step(self, seconds: float) -> None:
-        """Set the wall clock forward, or back when `seconds` is negative, while no time passes."""
+        """Set the wall clock forward, or back if `seconds` is negative, without elapsed time."""
         with self._lock:
             self._wall_seconds += seconds

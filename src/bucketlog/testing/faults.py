@@ -1,7 +1,7 @@
-"""Backends around a backend that fail as a plan says: lost answers, crashes, late puts, torn writes, power cuts.
+"""Backends that inject faults: lost answers, crashes, late puts, torn appends, power cuts.
 
-`with_faults` wraps any backend and keeps its abilities. The plan is asked before every call of that handle and answers
-with a fault, or None to let the call pass. Without a plan the wrapper only records the calls, to count requests.
+`with_faults` wraps a handle and keeps its optional abilities. A plan decides about each call of the handle: it returns
+a fault, or None to let the call pass. Without a plan the wrapper records the calls, which lets a test count requests.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ PAGE_BYTES = 512  # the smallest unit that disks promise to write whole
 
 
 class SimulatedCrash(BaseException):
-    """The process that used this handle died here. Not an `Exception`, so that no handler of errors outlives it."""
+    """The simulated process of this handle died. Not an `Exception`, so that no error handler survives it."""
 
 
 # -- faults ------------------------------------------------------------------------------------------------------------
@@ -45,8 +45,8 @@ class SimulatedCrash(BaseException):
 class Call(NamedTuple):
     """One call of a handle, as a plan sees it.
 
-    `key` is the key, prefix or folder; of a delete, the first key. `nth` counts from 1 the calls of this method on this
-    handle, `number` those of any method.
+    `key` is the key, prefix or folder of the call; for a delete, the first key. `nth` is the number of the call among
+    the calls of this method on this handle, `number` among all its calls. Both count from 1.
     """
 
     method: str
@@ -57,38 +57,40 @@ class Call(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Fail:
-    """Nothing is done, and the error is raised."""
+    """The call does nothing and raises the error."""
 
-    error: Exception = field(default_factory=lambda: BackendUnavailableError("the server was made unreachable"))
+    error: Exception = field(
+        default_factory=lambda: BackendUnavailableError("injected fault: the server cannot be reached")
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class LoseAnswer:
-    """The call is done, whatever comes of it, and then the error is raised instead of the answer."""
+    """The call is made, then raises the error, whether it succeeded or failed."""
 
-    error: Exception = field(default_factory=lambda: OutcomeUnknownError("the answer was made to be lost"))
+    error: Exception = field(default_factory=lambda: OutcomeUnknownError("injected fault: the answer was lost"))
 
 
 @dataclass(frozen=True, slots=True)
 class Crash:
-    """The process dies before the call does anything; every later call of the handle finds it dead."""
+    """The process dies before the call does anything. Every later call of the handle raises `SimulatedCrash`."""
 
 
 @dataclass(frozen=True, slots=True)
 class CrashAfter:
-    """The process dies when the call is done, before it hears of it."""
+    """The process dies after the call was made, before it sees the result."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """A put or delete stays on its way until `HeldCall.land()`; its caller gets the error at once."""
+    """A put or delete is delayed until `HeldCall.land()`. Its caller gets the error at once."""
 
-    error: Exception = field(default_factory=lambda: OutcomeUnknownError("the request was made to be late"))
+    error: Exception = field(default_factory=lambda: OutcomeUnknownError("injected fault: the request is late"))
 
 
 @dataclass(frozen=True, slots=True)
 class Tear:
-    """Of an append only the first `bytes_kept` bytes are written, and then the process dies."""
+    """The process dies in an append, of which only the first `bytes_kept` bytes are written."""
 
     bytes_kept: int
 
@@ -97,7 +99,7 @@ Fault = Fail | LoseAnswer | Crash | CrashAfter | Hold | Tear
 
 
 class Plan(Protocol):
-    """Decides what happens to a call. Asked by one call of a handle at a time."""
+    """Decides what happens to a call. A handle asks about one call at a time."""
 
     def __call__(self, call: Call) -> Fault | None:
         """Return the fault to inject, or None to let the call pass."""
@@ -105,7 +107,7 @@ class Plan(Protocol):
 
 
 def on(method: str, fault: Fault, *, key: str = "", nth: int = 1) -> Plan:
-    """Plan one fault: at the nth call, counted from 1, of a method whose key holds the text `key`."""
+    """Plan one fault: at the nth call, counted from 1, of a method with a key that contains `key`."""
     seen = 0
 
     def plan(call: Call) -> Fault | None:
@@ -123,7 +125,7 @@ def _no_faults(call: Call) -> None:  # noqa: ARG001  (the signature of a plan)
 
 
 class HeldCall:
-    """A put or delete that is still on its way."""
+    """A delayed put or delete."""
 
     def __init__(self, call: Call, effect: Callable[[], object]) -> None:
         self.call = call
@@ -131,7 +133,7 @@ class HeldCall:
         self._landed = False
 
     def land(self) -> BucketlogError | None:
-        """Let it reach the storage, once; return the error that nobody hears of, or None when it was done."""
+        """Let the call reach the storage, once. Returns its error, which no caller sees, or None."""
         if self._landed:
             return None
         self._landed = True
@@ -146,14 +148,14 @@ class HeldCall:
 
 
 class FaultyBackend(BackendWrapper):
-    """One handle on a backend whose calls pass, fail or are lost as its plan says; made by `with_faults`.
+    """A handle whose plan decides which calls pass and which fail. `with_faults` makes one.
 
     Attributes:
-        inner: The backend around which this one is.
-        plan: Asked before every call; may be replaced at any time.
-        calls: Every call so far, those that failed included.
-        held: Puts and deletes that a `Hold` keeps on their way, in their order.
-        crashed: Whether the process that this handle stands for is dead.
+        inner: The wrapped backend.
+        plan: Asked before every call. It may be replaced at any time.
+        calls: Every call so far, including those that failed.
+        held: Puts and deletes that a `Hold` delays, in order.
+        crashed: Whether the simulated process of this handle is dead.
     """
 
     def __init__(self, inner: Backend, plan: Plan = _no_faults) -> None:
@@ -163,18 +165,18 @@ class FaultyBackend(BackendWrapper):
         self.held: list[HeldCall] = []
         self.crashed = False
         self._counts: dict[str, int] = {}
-        self._mutex = threading.RLock()  # reentrant: a plan may look at this handle, or release what it holds
+        self._mutex = threading.RLock()  # reentrant: a plan may inspect this handle, or release held calls
 
     def count(self, *methods: str) -> int:
-        """Return how many calls of these methods were made, or of all methods when none is named."""
+        """Return the number of calls of these methods, or of all methods if none is named."""
         with self._mutex:
             return sum(1 for call in self.calls if not methods or call.method in methods)
 
     def release(self) -> list[BucketlogError | None]:
-        """Land all that is held, in order; see `HeldCall.land`."""
+        """Land all held calls, in order; see `HeldCall.land`."""
         with self._mutex:
             held, self.held = self.held, []
-        return [one.land() for one in held]
+        return [call.land() for call in held]
 
     def get(self, key: str, start: int = 0, end: int | None = None) -> Content:
         """Do what `Backend.get` does, unless the plan says otherwise."""
@@ -189,7 +191,7 @@ class FaultyBackend(BackendWrapper):
         return self._do("put", key, lambda: self.inner.put(key, data, if_version=if_version), holds=True)
 
     def list(self, prefix: str, *, start_after: str = "", delimiter: bool = False) -> Iterator[Entry]:
-        """Do what `Backend.list` does; a fault shows when the first entry is asked for."""
+        """Do what `Backend.list` does. A fault happens when the first entry is requested."""
         listing = self._do(
             "list", prefix, lambda: self.inner.list(prefix, start_after=start_after, delimiter=delimiter)
         )
@@ -233,9 +235,9 @@ class FaultyBackend(BackendWrapper):
                 self._do_unheard(lambda: tear(bytes_kept))
                 self._crash(call)
             case _:
-                msg = f"plan for {call}: {fault} cannot happen to a {method}"
+                msg = f"plan for {call}: {fault} does not apply to {method}"
                 raise ValueError(msg)
-        self._check_alive()  # another thread may have crashed the process while this call was under way
+        self._check_alive()  # another thread may have crashed the process during this call
         return result
 
     def _decide(self, method: str, key: str) -> tuple[Call, Fault | None]:
@@ -250,11 +252,11 @@ class FaultyBackend(BackendWrapper):
         try:
             effect()
         except BucketlogError:
-            return  # the bad answer is lost just as the good one
+            return  # an error is lost like any other answer
 
     def _check_alive(self) -> None:
         if self.crashed:
-            msg = "this handle's process was crashed before"
+            msg = "the process of this handle has crashed"
             raise SimulatedCrash(msg)
 
     def _crash(self, call: Call) -> NoReturn:
@@ -268,7 +270,7 @@ class _FaultyAppends(FaultyBackend):
 
     @contextmanager
     def lock(self, folder: str, *, shared: bool = False) -> Iterator[None]:
-        """Do what `AppendBackend.lock` does; a crash releases it, as the death of a process does."""
+        """Do what `AppendBackend.lock` does. A crash releases the lock, as the death of a process does."""
         call, fault = self._decide("lock", folder)
         match fault:
             case None | CrashAfter():
@@ -278,7 +280,7 @@ class _FaultyAppends(FaultyBackend):
             case Crash():
                 self._crash(call)
             case _:
-                msg = f"plan for {call}: {fault} cannot happen to a lock"
+                msg = f"plan for {call}: {fault} does not apply to lock"
                 raise ValueError(msg)
         with self.inner.lock(folder, shared=shared):
             if fault is not None:
@@ -335,9 +337,9 @@ _ABILITIES: tuple[tuple[type, type[FaultyBackend]], ...] = (
 
 
 def with_faults(inner: Backend, plan: Plan = _no_faults) -> FaultyBackend:
-    """Wrap one handle on a backend, with the same abilities (`AppendBackend`, …) as it has.
+    """Wrap a handle, keeping its optional abilities (`AppendBackend`, `UploadBackend`, `WatchBackend`).
 
-    Each handle is one process: wrap each on its own, give it its own plan, and a crash takes down no other.
+    Each handle stands for one process. Wrap each separately, with a plan of its own: a crash affects only that handle.
     """
     return class_around(inner, FaultyBackend, _ABILITIES)(inner, plan)
 
@@ -346,37 +348,37 @@ def with_faults(inner: Backend, plan: Plan = _no_faults) -> FaultyBackend:
 
 
 class Page(NamedTuple):
-    """A page of `PAGE_BYTES` of an object: the bytes from `number * PAGE_BYTES` on."""
+    """A page of an object: the `PAGE_BYTES` bytes that start at `number * PAGE_BYTES`."""
 
     key: str
     number: int
 
 
 class PowerCutDisk:
-    """One machine's disk with a cache, below any number of handles: a power cut loses what was not synced.
+    """The disk of one machine, with a cache: a power cut loses whatever was not synced.
 
-    An append with `sync=False` is seen by every handle at once but stays in the cache, and so does a name that it
-    makes. `sync`, `seal`, `cut` and an append with `sync=True` write out all of that object, its name too; puts and
-    deletes are durable at once.
+    An append with `sync=False` is visible to every handle at once, but its bytes stay in the cache, and so does the
+    name of an object that it creates. `sync`, `seal`, `cut` and an append with `sync=True` write out the whole object
+    and its name. Puts and deletes are durable at once.
     """
 
     def __init__(self, open_inner: Callable[[], AppendBackend]) -> None:
-        """Put a disk over the root that `open_inner` opens; each handle gets an inner handle of its own."""
+        """Put a disk in front of the root that `open_inner` opens. Each handle gets its own inner handle."""
         self._open_inner = open_inner
         self._inner = open_inner()
         self._handles: list[PowerCutBackend] = []
         self._mutex = threading.Lock()
-        self._synced_sizes: dict[str, int] = {}  # of the objects with bytes in the cache
+        self._synced_sizes: dict[str, int] = {}  # by key, for objects with bytes in the cache
         self._new_names: set[str] = set()
 
     def open(self) -> PowerCutBackend:
-        """Open one more handle, before or after a power cut."""
+        """Open another handle, before or after a power cut."""
         handle = PowerCutBackend(self._open_inner(), self)
         self._handles.append(handle)
         return handle
 
     def unsynced_pages(self) -> list[Page]:
-        """Return the pages that a power cut would lose now, by key and number."""
+        """Return the pages that a power cut would lose now, sorted by key and number."""
         with self._mutex:
             return [
                 Page(key, number)
@@ -385,28 +387,27 @@ class PowerCutDisk:
             ]
 
     def unsynced_keys(self) -> list[str]:
-        """Return the keys of the objects that a power cut would change, sorted."""
+        """Return the keys of objects that a power cut would change, sorted."""
         with self._mutex:
             return sorted(self._synced_sizes)
 
     def unsynced_names(self) -> list[str]:
-        """Return the keys that a power cut would lose altogether, sorted."""
+        """Return the keys of objects that a power cut would remove, sorted."""
         with self._mutex:
             return sorted(self._new_names)
 
     def power_cut(
         self, *, keep_pages: Collection[Page] = (), keep_names: Collection[str] = (), keep_sizes: bool = False
     ) -> None:
-        """Kill every handle, and lose what is in the cache, but for what the disk happened to write before.
+        """Kill every handle and lose the cache, except for what the disk happened to write before.
 
-        The calling thread holds no lock: nobody is left to release it.
+        The calling thread must not hold a lock, because its handle could no longer release it.
 
         Args:
-            keep_pages: Of the unsynced pages, those that were written. One that was not reads as zeros where a later
-                one was.
-            keep_names: Of the unsynced names, those that were written; with the others their objects are gone.
-            keep_sizes: Whether the sizes were written: then pages lost at the end read as zeros too, else they are
-                cut off.
+            keep_pages: The unsynced pages that were written. A lost page before a written one reads as zeros.
+            keep_names: The unsynced names that were written. Objects with other unsynced names are gone.
+            keep_sizes: Whether sizes were written. If so, lost pages at the end read as zeros; if not, they are cut
+                off.
         """
         with self._mutex:
             for handle in self._handles:
@@ -414,7 +415,7 @@ class PowerCutDisk:
             self._handles.clear()
         while lost := self.unsynced_keys():
             for key in lost:
-                # The lock first: a handle that was killed inside it may still be waiting for the disk.
+                # The lock comes first: a killed handle that holds it may still be waiting for the disk.
                 with self._inner.lock(_folder(key)), self._mutex:
                     self._lose(key, keep_pages, keep_names, keep_sizes=keep_sizes)
 
@@ -436,7 +437,7 @@ class PowerCutDisk:
 
 
 def _survivors(cached: bytes, synced_size: int, kept: Collection[int], *, keep_size: bool) -> bytes:
-    """Return what is found behind the synced bytes, given the unsynced bytes and the numbers of the kept pages."""
+    """Return the bytes found after the synced ones, given the unsynced bytes and the numbers of the kept pages."""
     found = bytearray(len(cached))
     end = len(cached) if keep_size else 0
     for number in kept:
@@ -461,7 +462,7 @@ def _exists(backend: Backend, key: str) -> bool:
 
 
 class PowerCutBackend(BackendWrapper):
-    """One process's handle on a `PowerCutDisk`; after the power cut every call raises `SimulatedCrash`."""
+    """A handle of one process on a `PowerCutDisk`. After a power cut every call raises `SimulatedCrash`."""
 
     inner: AppendBackend
 
@@ -471,11 +472,11 @@ class PowerCutBackend(BackendWrapper):
         self.crashed = False
 
     def get(self, key: str, start: int = 0, end: int | None = None) -> Content:
-        """Return bytes, those in the cache included."""
+        """Return bytes, including those in the cache."""
         return self._alive().get(key, start, end)
 
     def head(self, key: str) -> Stat:
-        """Return size, version and time, as the cache has them."""
+        """Return size, version and time, as in the cache."""
         return self._alive().head(key)
 
     def put(self, key: str, data: bytes, *, if_version: Condition = ANY) -> Version:
@@ -487,7 +488,7 @@ class PowerCutBackend(BackendWrapper):
         return version
 
     def list(self, prefix: str, *, start_after: str = "", delimiter: bool = False) -> Iterator[Entry]:
-        """Yield what the cache shows."""
+        """Yield the keys, including those in the cache."""
         for entry in self._alive().list(prefix, start_after=start_after, delimiter=delimiter):
             self._alive()
             yield entry
@@ -503,13 +504,13 @@ class PowerCutBackend(BackendWrapper):
 
     @contextmanager
     def lock(self, folder: str, *, shared: bool = False) -> Iterator[None]:
-        """Hold a folder's lock; a power cut releases it as soon as its holder notices."""
+        """Hold the lock of a folder. After a power cut it is released as soon as its holder notices."""
         with self._alive().lock(folder, shared=shared):
             self._alive()
             yield
 
     def append(self, key: str, data: bytes, *, expected_size: int, sync: bool = True) -> None:
-        """Append to the cache, and with `sync` write all of the object out."""
+        """Append to the cache. With `sync`, write out the whole object."""
         disk = self._disk
         with self._exclusive(key) as inner:
             is_new = not _exists(inner, key)
@@ -522,37 +523,37 @@ class PowerCutBackend(BackendWrapper):
                 disk._new_names.add(key)
 
     def sync(self, key: str) -> None:
-        """Write out all of an object, and its name."""
+        """Write out a whole object and its name."""
         inner, disk = self._alive(), self._disk
         with disk._mutex:
             inner.sync(key)
             self._written_out(key)
 
     def seal(self, key: str) -> None:
-        """Write out all of an object, and seal it."""
+        """Write out a whole object and seal it."""
         with self._exclusive(key) as inner:
             inner.seal(key)
             self._written_out(key)
 
     def is_sealed(self, key: str) -> bool:
-        """Tell whether an object was sealed."""
+        """Return True if an object is sealed."""
         return self._alive().is_sealed(key)
 
     def cut(self, key: str, size: int, *, aside: str | None) -> None:
-        """Cut an object back, durably."""
+        """Shorten an object, durably."""
         with self._exclusive(key) as inner:
             inner.cut(key, size, aside=aside)
             self._written_out(key)
 
     def _alive(self) -> AppendBackend:
         if self.crashed:
-            msg = f"the power of the machine below {self.url} was cut"
+            msg = f"the machine of {self.url} lost power"
             raise SimulatedCrash(msg)
         return self.inner
 
     @contextmanager
     def _exclusive(self, key: str) -> Iterator[AppendBackend]:
-        # The folder's lock comes first: its holder may be waiting for the disk.
+        # The lock of the folder comes first: its holder may be waiting for the disk.
         with self._alive().lock(_folder(key)), self._disk._mutex:
             yield self._alive()
 

@@ -1,8 +1,8 @@
-"""A store as simple as it can be: lists in memory, with which random histories of a real one are compared.
+"""A minimal model of a store, lists in memory, to compare with random histories of a real one.
 
-A test tells the model what it is about to do (`begin`), then what it was told (`acknowledge`, `refuse`, `lose_sight`),
-and then shows it what is stored (`observe`). The model raises `ModelError` where that cannot be: an acknowledged event
-that is missing, moved or doubled, a batch in part, an event of an append that was refused, a hole.
+A test announces each operation (`begin`), reports its outcome (`acknowledge`, `refuse`, `lose_sight`), and then passes
+what is stored to `observe`. The model raises `ModelError` if that contradicts the outcomes: an acknowledged event is
+missing, moved or duplicated, a batch is incomplete, an event of a refused append is stored, or there is a gap.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ _Outcome = Literal["under way", "acknowledged", "refused", "unknown"]
 
 
 class ModelError(AssertionError):
-    """What was observed cannot be, given what was acknowledged and refused."""
+    """The stored events contradict what was acknowledged and refused."""
 
 
 class Answer(NamedTuple):
-    """What an append does to a partition: its commit, and the events that it writes."""
+    """The result of an append to a partition: its commit, and the events it writes."""
 
     commit: Commit
     written: list[Event]
@@ -41,19 +41,19 @@ def answer(
     expected_offset: int | None = None,
     on_duplicate: OnDuplicate = "raise",
 ) -> Answer:
-    """Say what an append of some events to a partition has to do.
+    """Return the correct result of an append to a partition.
 
     Args:
-        stored: What the partition holds.
-        events: The batch, or the part of it that goes to this partition.
-        partition: Its name.
-        indexes: Where the events stand in the caller's batch, if this is only a part of it.
+        stored: The events of the partition.
+        events: The batch, or the part of it for this partition.
+        partition: The name of the partition.
+        indexes: The indexes of the events in the caller's batch, if they are only a part of it.
         expected_offset: As for `Stream.append`.
         on_duplicate: As for `Stream.append`.
 
     Raises:
         OffsetConflictError: The next offset is not the expected one.
-        DuplicateEventError: An id is stored already.
+        DuplicateEventError: An id is already stored.
     """
     indexes = range(len(events)) if indexes is None else indexes
     first = len(stored)
@@ -83,7 +83,7 @@ def answer(
 
 
 class Attempt:
-    """One append to one partition, of which the model is told what became of it; made by `ModelStream.begin`."""
+    """One append to one partition, made by `ModelStream.begin`. Report its outcome to it."""
 
     def __init__(
         self,
@@ -101,18 +101,18 @@ class Attempt:
         self.on_duplicate = on_duplicate
         self.outcome: _Outcome = "under way"
         self.commit: Commit | None = None
-        self.is_settled = False  # its writer has given up since, and sends it to no other offset
+        self.is_settled = False  # its writer gave up, and will not retry at another offset
 
     def __repr__(self) -> str:
         ids = [event.id for event in self.events]
         return f"<{self.outcome} append of {ids} to {self.partition!r}, on_duplicate={self.on_duplicate!r}>"
 
     def acknowledge(self, commit: Commit | None = None) -> None:
-        """It returned this; or, through a buffered writer, it is known only that all of it is stored."""
+        """The append returned `commit`. Without one, it is only known that all its events are stored."""
         self.outcome, self.commit = "acknowledged", commit
 
     def refuse(self) -> None:
-        """It raised an error that says that nothing was written."""
+        """It raised an error that means nothing was written."""
         self.outcome = "refused"
 
     def lose_sight(self) -> None:
@@ -120,7 +120,7 @@ class Attempt:
         self.outcome = "unknown"
 
     def answer(self, stored: Sequence[Event]) -> Answer:
-        """Say what it has to do to a partition that holds this; see `answer`."""
+        """Return the correct result for a partition with these events; see `answer`."""
         return answer(
             stored,
             self.events,
@@ -132,10 +132,10 @@ class Attempt:
 
 
 class ModelStream:
-    """A stream: a list of events for each partition, and the appends that may have been written.
+    """A stream: the events of each partition, and the appends that may have been written.
 
     Attributes:
-        log: What each partition holds, as far as it was observed.
+        log: The events of each partition when last observed.
     """
 
     def __init__(self) -> None:
@@ -151,11 +151,11 @@ class ModelStream:
         expected_offset: int | None = None,
         on_duplicate: OnDuplicate = "raise",
     ) -> Commit:
-        """Append at once, with a certain outcome: the plain model, without attempts.
+        """Append with a certain outcome, without an attempt.
 
         Raises:
             OffsetConflictError: The next offset is not the expected one.
-            DuplicateEventError: An id is stored already.
+            DuplicateEventError: An id is already stored.
         """
         stored = self.log.get(partition, [])
         commit, written = answer(
@@ -173,7 +173,7 @@ class ModelStream:
         expected_offset: int | None = None,
         on_duplicate: OnDuplicate = "raise",
     ) -> Attempt:
-        """Announce an append to one partition; see `answer` for the arguments. Tell the attempt what became of it."""
+        """Announce an append to one partition; see `answer` for the arguments. Report its outcome to the attempt."""
         attempt = Attempt(
             partition, events, indexes=indexes, expected_offset=expected_offset, on_duplicate=on_duplicate
         )
@@ -181,28 +181,28 @@ class ModelStream:
         return attempt
 
     def observe(self, found: Mapping[str, Sequence[Event]], *, may_land_later: bool) -> None:
-        """Compare what is stored with all that was begun since the last time, and take it over.
+        """Compare the stored events with all appends since the last observation, and adopt them.
 
         Args:
-            found: All events by partition, from offset 0 on, as a reader gave them.
-            may_land_later: Whether an append of unknown outcome that was not written yet still may be. It may only as
-                long as no other follows.
+            found: All events by partition, from offset 0, as read.
+            may_land_later: Whether an append of unknown outcome may still be written. It may until another append
+                takes its offset.
 
         Raises:
-            ModelError: It cannot be.
+            ModelError: The appends do not explain the stored events.
         """
-        for partition in sorted({*self.log, *found, *(one.partition for one in self._attempts)}):
+        for partition in sorted({*self.log, *found, *(attempt.partition for attempt in self._attempts)}):
             self._observe(partition, found.get(partition, ()), may_land_later=may_land_later)
 
     def cut_power(self, found: Mapping[str, Sequence[Event]], *, durable: Mapping[str, int]) -> None:
-        """Take over what is left after a power cut: in each partition, some of its first commits.
+        """Adopt the events that survived a power cut: in each partition, some number of its first commits.
 
         Args:
             found: As for `observe`.
-            durable: For each partition, the offset before which nothing may be lost.
+            durable: For each partition, the offset before which no event may be lost.
 
         Raises:
-            ModelError: Something else is left.
+            ModelError: Something else is stored.
         """
         for partition, log in self.log.items():
             left = found.get(partition, ())
@@ -231,34 +231,32 @@ class ModelStream:
             raise ModelError(f"partition {partition!r}: {len(found)} events are left of {before}")
         _check_same(partition, found[:before], log)
         _check_offsets(partition, found)
-        mine = [one for one in self._attempts if one.partition == partition]
-        todo = [one for one in mine if one.outcome in ("acknowledged", "unknown")]
+        mine = [attempt for attempt in self._attempts if attempt.partition == partition]
+        todo = [attempt for attempt in mine if attempt.outcome in ("acknowledged", "unknown")]
         while (at := len(self.log.get(partition, []))) < len(found):
             placed = self._find(todo, self.log.get(partition, []), found[at:])
             if placed is None:
                 rest = [event.id for event in found[at:]]
-                msg = (
-                    f"partition {partition!r}, offset {at}: {rest} follow, which no append explains; begun were {mine}"
-                )
+                msg = f"partition {partition!r}, offset {at}: no append explains {rest}; the appends were {mine}"
                 raise ModelError(msg)
             attempt, written = placed
             todo.remove(attempt)
             self._take(partition, written)
-        for one in todo:
-            if one.outcome == "acknowledged":
-                self._check_acknowledged(one)
-        # One that is on its way to an offset stays there: once another event has that offset it is too late.
-        stay = [one for one in todo if may_land_later and one.outcome == "unknown"]
-        stay = [one for one in stay if not one.is_settled or before == len(found)]
-        for one in stay:
-            one.is_settled = True
-        self._attempts = [one for one in self._attempts if one.partition != partition] + stay
+        for attempt in todo:
+            if attempt.outcome == "acknowledged":
+                self._check_acknowledged(attempt)
+        # An append in flight targets one offset. Once another event has that offset, the append fails.
+        pending = [attempt for attempt in todo if may_land_later and attempt.outcome == "unknown"]
+        pending = [attempt for attempt in pending if not attempt.is_settled or before == len(found)]
+        for attempt in pending:
+            attempt.is_settled = True
+        self._attempts = [attempt for attempt in self._attempts if attempt.partition != partition] + pending
 
     def _find(
         self, todo: list[Attempt], stored: list[Event], rest: Sequence[Event]
     ) -> tuple[Attempt, list[Event]] | None:
-        """Return the attempt that explains the events which follow, acknowledged ones first."""
-        for attempt in sorted(todo, key=lambda one: one.outcome != "acknowledged"):
+        """Return an attempt that explains the next events, and those events. Prefers acknowledged attempts."""
+        for attempt in sorted(todo, key=lambda attempt: attempt.outcome != "acknowledged"):
             commit = attempt.commit
             if commit is not None and (commit.first_offset != len(stored) or commit.next_offset == len(stored)):
                 continue
@@ -269,31 +267,31 @@ class ModelStream:
             if not written or list(rest[: len(written)]) != written:
                 continue
             if commit is not None and commit != due:
-                raise ModelError(f"{attempt}: acknowledged as {commit}, and it should be {due}")
+                raise ModelError(f"{attempt}: acknowledged as {commit}, expected {due}")
             return attempt, written
         return None
 
     def _check_acknowledged(self, attempt: Attempt) -> None:
-        """Check one that wrote nothing: all its events must have been stored before."""
+        """Check an acknowledged attempt that wrote nothing: all its events must already have been stored."""
         commit, log = attempt.commit, self.log.get(attempt.partition, [])
         if commit is None and not attempt.answer(log).written:
             return
         if commit is None or commit.first_offset != commit.next_offset:
             raise ModelError(
-                f"{attempt}: acknowledged as {commit}, and not there; the log is {[one.id for one in log]}"
+                f"{attempt}: acknowledged as {commit}, but not stored; the log is {[event.id for event in log]}"
             )
         if commit.first_offset > len(log):
-            raise ModelError(f"{attempt}: acknowledged as {commit}, and the log ends at {len(log)}")
+            raise ModelError(f"{attempt}: acknowledged as {commit}, but the log ends at {len(log)}")
         due, written = attempt.answer(log[: commit.first_offset])
         if written or due != commit:
-            raise ModelError(f"{attempt}: acknowledged as {commit}, and it should be {due}")
+            raise ModelError(f"{attempt}: acknowledged as {commit}, expected {due}")
 
 
 # -- a checkpoint ------------------------------------------------------------------------------------------------------
 
 
 class Change:
-    """One save or delete of a checkpoint, of which the model is told what became of it."""
+    """One save or delete of a checkpoint, made by `ModelCheckpoint.begin`. Report its outcome to it."""
 
     def __init__(self, value: object, expected: object) -> None:
         self.value, self.expected = value, expected
@@ -309,11 +307,11 @@ class Change:
         self.outcome = "acknowledged"
 
     def refuse(self) -> None:
-        """It raised an error that says that nothing was written."""
+        """It raised an error that means nothing was written."""
         self.outcome = "refused"
 
     def conflict(self) -> None:
-        """It was refused because something else than the expected value was there."""
+        """It was refused because the stored value was not the expected one."""
         self.outcome = "conflict"
 
     def lose_sight(self) -> None:
@@ -321,15 +319,15 @@ class Change:
         self.outcome = "unknown"
 
     def applies_to(self, value: object) -> bool:
-        """Tell whether it can be applied where this value is stored."""
+        """Return True if it can be applied to this stored value."""
         return (self.expected is ANYTHING or self.expected == value) and (self.base is ANYTHING or self.base == value)
 
 
 class ModelCheckpoint:
-    """One checkpoint. Every save of a test has another value, which stands for its version; None is none at all.
+    """One checkpoint. Each save must have a different value, which stands for its version; None is no checkpoint.
 
     Attributes:
-        value: What was observed last.
+        value: The value observed last.
     """
 
     def __init__(self) -> None:
@@ -337,58 +335,58 @@ class ModelCheckpoint:
         self._changes: list[Change] = []
 
     def begin(self, value: object, *, expected: object) -> Change:
-        """Announce a save, or with `None` a delete.
+        """Announce a save, or a delete if the value is None.
 
         Args:
-            value: One that was never saved before.
-            expected: The value that must still be there (`None`: no checkpoint), or `ANYTHING`.
+            value: A value that was never saved before.
+            expected: The value that must be stored (None: no checkpoint), or `ANYTHING`.
         """
         change = Change(value, expected)
         self._changes.append(change)
         return change
 
     def observe(self, value: object) -> None:
-        """Compare what is stored with all that was begun since the last time, and take it over.
+        """Compare the stored value with all changes since the last observation, and adopt it.
 
         Raises:
-            ModelError: In no order do the acknowledged changes, with some of those of unknown outcome, lead there.
+            ModelError: No order of the acknowledged changes and some unknown ones leads to this value.
         """
-        certain = [one for one in self._changes if one.outcome in ("acknowledged", "conflict")]
-        unknown = [one for one in self._changes if one.outcome == "unknown"]
+        certain = [change for change in self._changes if change.outcome in ("acknowledged", "conflict")]
+        unknown = [change for change in self._changes if change.outcome == "unknown"]
         applied = _explain(self.value, value, certain, unknown)
         if applied is None:
-            raise ModelError(
-                f"checkpoint: {self.value!r} became {value!r}, which these do not explain: {self._changes}"
-            )
-        # What was sent for a value that was replaced is too late, and no value ever comes back.
-        stay = [one for one in unknown if one not in applied and (one.base is ANYTHING or self.value == value)]
-        for one in stay:
-            one.base = value
-        self._changes, self.value = stay, value
+            raise ModelError(f"checkpoint: {self.value!r} became {value!r}, which no order of {self._changes} explains")
+        # A conditional change fails once its expected value is replaced, because no value is ever stored twice.
+        pending = [
+            change for change in unknown if change not in applied and (change.base is ANYTHING or self.value == value)
+        ]
+        for change in pending:
+            change.base = value
+        self._changes, self.value = pending, value
 
 
 ANYTHING = object()
-"""Stands for whatever value a checkpoint has."""
+"""Stands for any value of a checkpoint."""
 
 
 def _explain(before: object, after: object, certain: list[Change], unknown: list[Change]) -> list[Change] | None:
-    """Find an order of all certain and some unknown changes from one value to another; return the unknown ones."""
+    """Find an order of all certain and some unknown changes from one value to another. Returns those unknown ones."""
     if not certain and before == after:
         return []
-    for one in certain:
-        if one.outcome == "conflict":
-            possible, then = one.expected != before, before
-        else:  # a delete of what another has deleted meanwhile is done as well
-            possible, then = one.applies_to(before) or (one.value is None and before is None), one.value
+    for change in certain:
+        if change.outcome == "conflict":
+            possible, then = change.expected != before, before
+        else:  # deleting a checkpoint that is already gone succeeds too
+            possible, then = change.applies_to(before) or (change.value is None and before is None), change.value
         if possible:
-            found = _explain(then, after, [other for other in certain if other is not one], unknown)
+            found = _explain(then, after, [other for other in certain if other is not change], unknown)
             if found is not None:
                 return found
-    for one in unknown:
-        if one.applies_to(before):
-            found = _explain(one.value, after, certain, [other for other in unknown if other is not one])
+    for change in unknown:
+        if change.applies_to(before):
+            found = _explain(change.value, after, certain, [other for other in unknown if other is not change])
             if found is not None:
-                return [one, *found]
+                return [change, *found]
     return None
 
 
@@ -398,7 +396,7 @@ def _explain(before: object, after: object, certain: list[Change], unknown: list
 def _check_same(partition: str, found: Sequence[Event], log: Sequence[Event]) -> None:
     for offset, (there, known) in enumerate(zip(found, log, strict=False)):
         if there != known:
-            raise ModelError(f"partition {partition!r}, offset {offset}: {there} stands where {known} stood")
+            raise ModelError(f"partition {partition!r}, offset {offset}: found {there}, expected {known}")
 
 
 def _check_offsets(partition: str, found: Sequence[Event]) -> None:

@@ -1,7 +1,7 @@
-"""The conformance suites as pytest finds them, for a place that was named: what `bucketlog conformance` runs.
+"""The conformance suites for a storage location named at run time; `bucketlog conformance` runs this module.
 
-Whoever starts pytest registers a plugin that is a `Target` under the name `TARGET`. Every test gets a root of its own
-below a scratch folder of the target, which is removed after the test; what is left, after Ctrl-C too, goes at the end.
+The caller of pytest registers a plugin that is a `Target` under the name `TARGET`. Each test gets a root of its own in
+a scratch folder of the target. The root is removed after the test, and the folder at the end, also after Ctrl-C.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _LOCAL = ("file", "memory")
 
 @runtime_checkable
 class Target(Protocol):
-    """The place to be tested, as the user named it: a URL and options as `bucketlog.open` takes them."""
+    """The location to test: a URL and options, as for `bucketlog.open`."""
 
     url: str
     options: Mapping[str, object]
@@ -42,7 +42,7 @@ class Target(Protocol):
 
 
 class Scratch:
-    """A folder below the target, and the roots in it."""
+    """A scratch folder in the target, and the roots in it."""
 
     def __init__(self, target: Target) -> None:
         self.single_writer = target.single_writer
@@ -53,34 +53,34 @@ class Scratch:
 
     @property
     def url(self) -> str:
-        """Where the folder is, as it may be shown."""
+        """The URL of the folder, without secrets."""
         return redact(self._base)
 
     @property
     def is_remote(self) -> bool:
-        """Whether each request takes its time."""
+        """Whether requests go over a network."""
         return self._target.factory not in _LOCAL
 
     @property
     def is_directory(self) -> bool:
-        """Whether it lies on a disk of this machine."""
+        """Whether the folder is on a disk of this machine."""
         return self._target.factory == "file"
 
     @property
     def options(self) -> Mapping[str, object]:
-        """Those with which the target is opened."""
+        """The storage options of the target."""
         return self._target.options
 
     def new_root(self) -> Location:
-        """Return a root under which nothing is."""
+        """Return a new, empty root."""
         self._roots += 1
         return self._at(f"{self._base}/{self._roots}")
 
     def check(self) -> None:
-        """Try once what every test needs.
+        """Try once to put, list and delete, which every test needs.
 
         Raises:
-            BucketlogError: It does not work.
+            BucketlogError: One of them failed.
         """
         root = self.new_root()
         backend = root.open_backend(create=True)
@@ -96,13 +96,13 @@ class Scratch:
         """Remove everything below a root, or below the whole folder.
 
         Raises:
-            BucketlogError: The storage does not let it.
+            BucketlogError: The storage refused.
         """
         place = root or self._at(self._base)
         if self.is_directory:
             shutil.rmtree(_path_of(place), ignore_errors=True)
             for folder in self._made if root is None else ():
-                with suppress(OSError):  # somebody else has put something there meanwhile
+                with suppress(OSError):  # it is not empty: another process uses it
                     folder.rmdir()
             return
         backend = place.open_backend(create=True)
@@ -120,11 +120,11 @@ def _path_of(location: Location) -> Path:
 
 
 def _missing_folders(location: Location) -> list[Path]:
-    """Return the directories of the target that the tests will make, the innermost first."""
+    """Return the directories of the target that the tests will create, innermost first."""
     if location.factory != "file":
         return []
     path = _path_of(location)
-    return [one for one in (path, *path.parents) if not one.exists()]
+    return [folder for folder in (path, *path.parents) if not folder.exists()]
 
 
 # -- fixtures ----------------------------------------------------------------------------------------------------------
@@ -132,10 +132,10 @@ def _missing_folders(location: Location) -> list[Path]:
 
 @pytest.fixture(scope="session")
 def scratch(request: pytest.FixtureRequest) -> Iterator[Scratch]:
-    """Return the folder in which everything happens; it is removed at the end, also after Ctrl-C."""
+    """Return the scratch folder. It is removed at the end, also after Ctrl-C."""
     target = request.config.pluginmanager.get_plugin(TARGET)
     if not isinstance(target, Target):
-        pytest.exit(f"no target: a plugin {TARGET!r} is to be registered", returncode=3)
+        pytest.exit(f"no target: register a plugin named {TARGET!r}", returncode=3)
     try:
         scratch = Scratch(target)
         scratch.check()
@@ -158,20 +158,20 @@ def root(scratch: Scratch) -> Iterator[Location]:
 
 
 class TestBackend(BackendSuite):
-    """What moves the bytes."""
+    """The backend of the target."""
 
     @pytest.fixture
     def open_backend(self, root: Location) -> Callable[[], Backend]:
-        """Return what opens one more handle on the test's root."""
+        """Return a function that opens another handle on the test's root."""
         return partial(root.open_backend, create=True)
 
 
 class TestStore(StoreSuite):
-    """What is built on it."""
+    """A store on the target."""
 
     @pytest.fixture
     def open_store(self, root: Location, scratch: Scratch) -> OpenStore:
-        """Return what opens one more handle on the test's store."""
+        """Return a function that opens another handle on the test's store."""
         return partial(
             bucketlog.open, root.url, storage_options=dict(root.options), single_writer=scratch.single_writer
         )
