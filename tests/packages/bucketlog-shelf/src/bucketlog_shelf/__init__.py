@@ -1,6 +1,6 @@
 """A backend in a shelf file of the standard library: `shelf:///path/to/file`, or `shelf://name` in memory only.
 
-As small as a backend can be: no appending segments, no watching; every commit is one put of the next name.
+A minimal backend: it declares neither `append` nor `watch`, so each commit is one PUT of the next segment name.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from bucketlog.errors import ConflictError, NotFoundError, StoreNotFoundError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-_lock = threading.RLock()  # one process only: a shelf cannot be shared by several
+_lock = threading.RLock()  # for threads; several processes cannot share a shelf
 _shelves: dict[str, shelve.Shelf[tuple[bytes, float]]] = {}
 
 
@@ -28,7 +28,7 @@ def open_shelf(url: str, options: Mapping[str, object], *, create: bool) -> Shel
     with _lock:
         if path not in _shelves:
             try:
-                _shelves[path] = shelve.open(path, "c" if create else "w")  # noqa: SIM115  (all handles of the process share it)
+                _shelves[path] = shelve.open(path, "c" if create else "w")  # noqa: SIM115  (all handles of this process share it)
             except Exception as err:
                 msg = f"open {url}: there is no shelf file"
                 raise StoreNotFoundError(msg) from err
@@ -56,11 +56,11 @@ class ShelfBackend:
         return Stat(len(data), _version(data), datetime.fromtimestamp(modified, UTC))
 
     def put(self, key: str, data: bytes, *, if_version: Condition = ANY) -> str:
-        """Store bytes; one lock decides who wins."""
+        """Store bytes. The lock makes check and write one step."""
         with _lock:
             there = self._shelf.get(key)
             if if_version is ABSENT and there is not None:
-                msg = f"put {key} to {self.url}: it is there already"
+                msg = f"put {key} to {self.url}: it already exists"
                 raise ConflictError(msg)
             if isinstance(if_version, str) and (there is None or _version(there[0]) != if_version):
                 msg = f"put {key} to {self.url}: it changed"
