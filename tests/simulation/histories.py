@@ -1,4 +1,4 @@
-"""What a history is: an interleaving that breaks nothing, and that is noticed when the rule against it is taken out."""
+"""Histories: interleavings that break nothing, and that fail when the rule that prevents the damage is removed."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ Patch = pytest.MonkeyPatch
 
 @dataclass(frozen=True)
 class History:
-    """`play` asserts a promise, `without` takes the rule out that keeps it."""
+    """`play` asserts a promise. `without` removes the rule that keeps it."""
 
     play: Callable[[Patch], None]
     without: Callable[[Patch], None]
 
     def is_noticed(self, patch: Patch) -> bool:
-        """Tell whether it fails without its rule; else it would prove nothing."""
+        """Return True if `play` fails without its rule. Otherwise it would prove nothing."""
         self.without(patch)
         try:
             self.play(patch)
@@ -36,7 +36,7 @@ class Histories(list[History]):
     """The histories of one module."""
 
     def history(self, *, without: Callable[[Patch], None]):
-        """Add a function; its name and docstring tell the interleaving."""
+        """Register a function whose name and docstring describe the interleaving."""
 
         def register(play: Callable[[Patch], None]) -> Callable[[Patch], None]:
             self.append(History(play, without))
@@ -45,5 +45,5 @@ class Histories(list[History]):
         return register
 
 
-def named(one: History) -> str:
-    return one.play.__name__
+def named(history: History) -> str:
+    return history.play.__name__

@@ -1,12 +1,15 @@
 """Processes that are killed at random; test_crashes.py runs this file.
 
-    python killed_processes.py writers FOLDER TOLD KILLS COMPACTORS
-                                                    several writers of one partition, a consumer of it, and compactors
-    python killed_processes.py import FOLDER TOLD KILLS DAYS an import that begins anew each time
-    python killed_processes.py follow FOLDER TOLD            a tail, until an event of type "end"
-    python killed_processes.py fork FOLDER NAME              processes that go on with the store that their parent had opened
+    python killed_processes.py writers FOLDER NOTES KILLS COMPACTORS
+        several writers of one partition, a consumer of it, and compactors
+    python killed_processes.py import FOLDER NOTES KILLS DAYS
+        an import that is killed and started again
+    python killed_processes.py follow FOLDER NOTES
+        a tail, until an event of type "end"
+    python killed_processes.py fork FOLDER NAME
+        processes that keep using the store their parent opened
 
-What a process was told, it writes into a file of the folder TOLD: what is written there outlives a SIGKILL.
+Each process notes what it was acknowledged in a file in the folder NOTES. The notes survive a SIGKILL.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np  # noqa: F401  (compactions need them, and a process may not live for as long as loading them takes)
+import numpy as np  # noqa: F401  (for compactions; a process may be killed before it has loaded them)
 import zstandard  # noqa: F401
 
 import bucketlog
@@ -43,7 +46,7 @@ FORKS, FORK_APPENDS = 6, 30
 
 
 def spawn(run: Callable[[], None]) -> int:
-    """Fork a process that runs something, and ends."""
+    """Fork a process that calls `run` and exits. Returns its pid."""
     pid = os.fork()
     if pid:
         return pid
@@ -51,57 +54,57 @@ def spawn(run: Callable[[], None]) -> int:
     try:
         run()
         status = 0
-    except BaseException:  # noqa: BLE001  (it is shown, and the process ends)
+    except BaseException:  # noqa: BLE001  (shown before the process exits)
         sys.excepthook(*sys.exc_info())
     finally:
         os._exit(status)
 
 
 def kill(pid: int) -> bool:
-    """Kill a process; tell whether that ended it, or it had come to its end before."""
+    """Kill a process. Returns False if it had already exited."""
     os.kill(pid, signal.SIGKILL)
     _, status = os.waitpid(pid, 0)
     if os.WIFSIGNALED(status):
         return True
     if os.waitstatus_to_exitcode(status) != 0:
-        sys.exit("a process failed by itself")
+        sys.exit("a process failed before it was killed")
     return False
 
 
-def open_told(told: Path, name: str) -> Callable[[object], None]:
-    fd = os.open(told / name, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+def open_notes(notes: Path, name: str) -> Callable[[object], None]:
+    fd = os.open(notes / name, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     return lambda value: os.write(fd, json.dumps(value).encode() + b"\n") and None
 
 
 # -- writers -----------------------------------------------------------------------------------------------------------
 
 
-def write(folder: Path, told: Path, writer: int, life: int) -> None:
-    """Append batches from several threads without end. An id tells its batch, its place there and the batch's size."""
-    tell = open_told(told, f"writer-{writer}")
+def write(folder: Path, notes: Path, writer: int, life: int) -> None:
+    """Append batches from several threads, endlessly. An id names its batch, its index there and the batch size."""
+    note = open_notes(notes, f"writer-{writer}")
     stream = bucketlog.open(folder).stream("s")
 
     def run(thread: int) -> None:
         chance = random.Random(f"{SEED} {writer} {life} {thread}")
         for number in itertools.count():
             size = chance.randint(1, 5)
-            ids = [f"{writer}-{thread}/{life}/{number}/{place}/{size}" for place in range(size)]
-            done = stream.append([Event(type="e", id=one, data="x" * chance.randrange(400)) for one in ids])
-            tell({"ids": ids, "offsets": done.offsets})
+            ids = [f"{writer}-{thread}/{life}/{number}/{index}/{size}" for index in range(size)]
+            done = stream.append([Event(type="e", id=event_id, data="x" * chance.randrange(400)) for event_id in ids])
+            note({"ids": ids, "offsets": done.offsets})
 
     threads = [threading.Thread(target=run, args=(thread,), daemon=True) for thread in range(THREADS)]
-    for one in threads:
-        one.start()
-    for one in threads:
-        one.join()
-    raise RuntimeError("a writer has stopped")
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    raise RuntimeError("a writer stopped")
 
 
-def consume(folder: Path, told: Path, life: int) -> None:
-    tell = open_told(told, "consumer")
+def consume(folder: Path, notes: Path, life: int) -> None:
+    note = open_notes(notes, "consumer")
     with bucketlog.open(folder).subscribe("s", "consumer") as events:
         for count, event in enumerate(events):
-            tell([life, event.offset, event.id])
+            note([life, event.offset, event.id])
             if count % 20 == 19:
                 events.ack()
 
@@ -113,15 +116,15 @@ def compact(folder: Path) -> None:
         time.sleep(0.002)
 
 
-def writers(folder: Path, told: Path, kills: int, compactors: int) -> None:
+def writers(folder: Path, notes: Path, kills: int, compactors: int) -> None:
     chance = random.Random(SEED)
     lives = itertools.count()
 
     def live(slot: int, life: int) -> None:
         if slot < WRITERS:
-            write(folder, told, slot, life)
+            write(folder, notes, slot, life)
         elif slot == WRITERS:
-            consume(folder, told, life)
+            consume(folder, notes, life)
         else:
             compact(folder)
 
@@ -151,32 +154,32 @@ def import_all(folder: Path, *, days: int) -> None:
             writer.append(Event(type="e", id=str(number), time=day, data={"number": number}))
 
 
-def imports(folder: Path, told: Path, kills: int, days: int) -> None:
+def imports(folder: Path, notes: Path, kills: int, days: int) -> None:
     chance = random.Random(SEED)
-    tell = open_told(told, "import")
+    note = open_notes(notes, "import")
     killed = 0
     for _ in range(kills):
         pid = spawn(lambda: import_all(folder, days=days))
         time.sleep(chance.uniform(0.01, 0.15))
         killed += kill(pid)
-    tell(killed)
+    note(killed)
     import_all(folder, days=days)
 
 
-# -- the others --------------------------------------------------------------------------------------------------------
+# -- tails and forks ---------------------------------------------------------------------------------------------------
 
 
-def follow(folder: Path, told: Path) -> None:
-    tell = open_told(told, "tail")
+def follow(folder: Path, notes: Path) -> None:
+    note = open_notes(notes, "tail")
     with bucketlog.open(folder).stream("s").tail() as events:
         for event in events:
             if event.type == "end":
                 return
-            tell([event.offset, event.id])
+            note([event.offset, event.id])
 
 
 def fork(folder: Path, name: str) -> None:
-    """Fork while a thread appends; parent and children go on with the same store object."""
+    """Fork while a thread appends. Parent and children keep using the same store object."""
     stream = bucketlog.open(folder).stream("s")
 
     def append(who: str, count: int) -> None:
@@ -195,7 +198,7 @@ def fork(folder: Path, name: str) -> None:
 
 
 if __name__ == "__main__":
-    seg.SEGMENT_BYTES_MAX = 8000  # so that a writer may be killed while it closes a segment and begins the next
+    seg.SEGMENT_BYTES_MAX = 8000  # small, so that a writer may be killed while it starts a new segment
     compacting.BLOCK_BYTES = 2000
     ids.RUN_EVENTS = 64
     (compaction.plan.__kwdefaults__ or {})["fan_in"] = 4

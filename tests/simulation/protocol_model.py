@@ -1,11 +1,11 @@
-"""A model of the commit protocol that is small enough to look at every state that it can come to.
+"""A model of the commit protocol, small enough to explore every reachable state.
 
-A state is what the storage holds, which requests are still on their way, what each actor believes, and how old that
-is. Every step is one request at the storage, or an answer that reaches its actor, or time that passes; they happen in
-any order, so that an actor may be asleep before and after each. Which segments count is asked of `bucketlog.segments`.
+A state is what the storage holds, which requests are in flight, what each actor believes, and how old that belief is.
+A step is one request that reaches the storage, one answer that reaches its actor, or time that passes. Steps happen in
+any order, so an actor may sleep before and after each. `bucketlog.format.segments` decides which segments count.
 
-Each of the `Rules` can be switched off. `explore` looks at all states, nearest first, and returns the shortest way to
-one in which the log breaks a promise.
+Each of the `Rules` can be switched off. `explore` visits all states, nearest first, and returns the shortest history in
+which the log breaks a promise.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 GRACE = 3  # steps of the clock
-HALF = 2  # as many, or more, are half a grace
-LIVE = 99  # stands for the end of a live segment in its name: its content alone tells
+HALF = 2  # this many or more are half a grace period
+LIVE = 99  # the end of a live segment in its name; only its content has the real one
 
-Name = tuple[int, int]  # of a segment: its first offset, and the next one's or LIVE; they sort as keys do
+Name = tuple[int, int]  # of a segment: its first offset, and its end or LIVE; sorts like keys
 
 
 class Content(NamedTuple):
-    """A commit: whose it is, and the ids of its events."""
+    """A commit: its write id, and the ids of its events."""
 
     write_id: str
     ids: tuple[str, ...]
@@ -42,62 +42,62 @@ Commits = tuple[tuple[int, Content], ...]
 
 @dataclass(frozen=True, kw_only=True)
 class Rules:
-    """What keeps the log whole. Each says what holds while it is on."""
+    """The rules that keep the log intact. Each comment says what holds while the rule is on."""
 
     # What may be removed, and when.
-    floor: bool = True  # the floor is raised above live names before they go
-    grace: bool = True  # which they do a grace after that, not at once
-    grace_of_the_stream: bool = True  # and it is the grace that writers reckon with, not a shorter one
-    truncate_removes_nothing: bool = True  # it raises the bounds, and the names go like all others
+    floor: bool = True  # the floor is raised above live names before they are removed
+    grace: bool = True  # they are removed a grace period later, not at once
+    grace_of_the_stream: bool = True  # that is the grace period writers rely on, not a shorter one
+    truncate_removes_nothing: bool = True  # it raises the bounds; vacuum removes the names
     bounds_only_raised: bool = True  # by compare-and-set
-    one_other_contains: bool = True  # a compacted segment goes when one other contains it, not several together
+    one_other_contains: bool = True  # a compacted segment is removed if one other contains it, not several together
     # Which segments count.
-    floor_hides: bool = True  # live names below the floor do not, whichever are left
-    farthest_reaching: bool = True  # of compacted segments that overlap, the one that reaches farthest
+    floor_hides: bool = True  # live names below the floor do not count, whichever are left
+    farthest_reaching: bool = True  # of overlapping compacted segments, the one that ends last counts
     ids_that_count: bool = True  # ids are learned from segments that count
-    listing_reaches_floor: bool = True  # or something was removed while it was made, and it is made anew
+    listing_reaches_floor: bool = True  # otherwise names were removed during the listing, and it is repeated
     # What is believed, and for how long.
-    clocks_see_sleep: bool = True  # some clock goes on while a machine sleeps
-    half_a_grace: bool = True  # half a grace is old, not a whole one
-    listings_grow_old: bool = True  # an old listing is made anew before a name is read that it led to
-    compactions_grow_old: bool = True  # what a compactor read is not written if its listing was old by then
-    aged_when_answered: bool = True  # the age is looked at when the answer is there, not when the request is sent
-    basis_grows_old: bool = True  # a writer whose basis is old finds out whether the name that it won still counts
-    own_basis: bool = True  # a basis is the writer's own listing or commit, not another's segment that it read
-    basis_aged_when_checked: bool = True  # a commit is as old a basis as the look at the clock that confirmed it
-    basis_above_floor: bool = True  # a commit that was found in a compacted segment is none
+    clocks_see_sleep: bool = True  # some clock advances while a machine sleeps
+    half_a_grace: bool = True  # after half a grace period a view is old, not after a whole one
+    listings_grow_old: bool = True  # an old listing is repeated before one of its names is read
+    compactions_grow_old: bool = True  # a compactor does not write if its listing is old by then
+    aged_when_answered: bool = True  # age is checked when the answer arrives, not when the request is sent
+    basis_grows_old: bool = True  # a writer with an old basis checks whether the name it won still counts
+    own_basis: bool = True  # a basis is the writer's own listing or commit, not a segment of another
+    basis_aged_when_checked: bool = True  # a commit is a basis as of the clock reading that confirmed it
+    basis_above_floor: bool = True  # a commit found in a compacted segment is no basis
     # What a writer concludes.
     frozen_group: bool = True  # a retry sends the same bytes
-    own_commit_compacted: bool = True  # the name that it won may be old and the commit compacted: a success
-    own_commit_live: bool = True  # or the name, whatever the basis, is not below the floor: a success
-    own_commit_replaced: bool = True  # also if by then another's commit stands under its name
+    own_commit_compacted: bool = True  # the name it won may be old and the commit compacted: success
+    own_commit_live: bool = True  # or the name is not below the floor, whatever the basis: success
+    own_commit_replaced: bool = True  # even if another commit has its name by then
 
 
 ALL_RULES = Rules()
 
 
 class BrokenPromiseError(Exception):
-    """A step breaks a promise; holds the step, and which."""
+    """A step broke a promise. The arguments are the step and the promise."""
 
 
 class Writer(NamedTuple):
-    """Appends one batch after the other."""
+    """Appends one batch after another."""
 
     doing: str
     todo: tuple[tuple[str, ...], ...]  # the ids of each append
-    losses: int = 0  # how many of its requests may get no answer
+    losses: int = 0  # how many of its requests may stay unanswered
     number: int = 0  # of the append
     attempt: int = 0  # counts different bytes
     head: int = 0
     basis: int = 0
     basis_age: int = GRACE
     view_age: int = GRACE
-    seen: tuple[tuple[str, int], ...] = ()  # the stored among its ids, and where
+    seen: tuple[tuple[str, int], ...] = ()  # its ids that are stored, and their offsets
     scratch: tuple = ()
 
 
 class Compactor(NamedTuple):
-    """Merges neighbours, so many times."""
+    """Merges adjacent segments, `runs` times."""
 
     doing: str
     runs: int
@@ -106,14 +106,14 @@ class Compactor(NamedTuple):
 
 
 class Sweeper(NamedTuple):
-    """Removes compacted segments: lists them, once, and then removes some."""
+    """Lists compacted segments once, then removes some."""
 
     doing: str
     scratch: tuple = ()
 
 
 class Truncate(NamedTuple):
-    """Moves the start, once."""
+    """Moves the start of the log once."""
 
     doing: str
     start: int = 0
@@ -121,7 +121,7 @@ class Truncate(NamedTuple):
 
 
 class Tail(NamedTuple):
-    """Hands out events, from an offset on."""
+    """Yields events from an offset."""
 
     doing: str
     offset: int = 0
@@ -133,30 +133,30 @@ Actor = Writer | Compactor | Sweeper | Truncate | Tail
 
 
 class State(NamedTuple):
-    """All that there is."""
+    """The storage, the requests in flight, and the actors."""
 
     objects: tuple[Object, ...] = ()
     start: int = 0
     floor: int = 0
-    raised: tuple[tuple[int, int], ...] = ()  # floors that are not a grace old, and their age
-    free: int = 0  # the floor a grace ago: live names below it may go
-    late: tuple[Object, ...] = ()  # puts whose senders wait no longer, and that may still land
+    raised: tuple[tuple[int, int], ...] = ()  # floors younger than a grace period, and their age
+    free: int = 0  # the floor a grace period ago: live names below it may be removed
+    late: tuple[Object, ...] = ()  # puts that may still land, though their senders gave up
     actors: tuple[Actor, ...] = ()
-    log: Commits = ()  # what was committed, known to nobody: what there should be to read
+    log: Commits = ()  # the true log, which no actor knows: what should be readable
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scenario:
-    """Where an exploration begins, and who takes part; the floor may be raised, and names below it go, at any time."""
+    """The first state and the actors. The floor may be raised, and names below it removed, at any time."""
 
     first: State
-    page: int = 0  # how many names a writer's listing shows at a time; 0 for all, together with the bounds
-    alike: tuple[tuple[int, ...], ...] = ()  # places of actors that differ in nothing but their names
+    page: int = 0  # names per page of a writer's listing; 0 for all at once, with the bounds
+    alike: tuple[tuple[int, ...], ...] = ()  # indexes of actors that differ only in their names
 
 
 @dataclass(frozen=True)
 class Found:
-    """What an exploration came to: how many states, and the shortest way to a broken promise, the last line."""
+    """The result: the number of states, and the shortest history that breaks a promise, the promise last."""
 
     states: int
     steps: tuple[str, ...] = ()
@@ -166,12 +166,12 @@ class Found:
 
 
 def explore(scenario: Scenario, rules: Rules = ALL_RULES, *, states_max: int = 1_000_000) -> Found:
-    """Look at every state that can be reached, nearest first, until a promise is broken or there are no more."""
+    """Visit every reachable state, nearest first, until a promise is broken or none are left."""
     model = _Model(scenario, rules)
     came_from: dict[State, tuple[State, str] | None] = {scenario.first: None}
     waiting = deque(came_from)
     collects = gc.isenabled()
-    gc.disable()  # there are millions of tuples and no cycles: it would take half of the time
+    gc.disable()  # millions of tuples and no cycles: collection would take half the time
     try:
         while waiting:
             state = waiting.popleft()
@@ -204,18 +204,18 @@ def _way_to(state: State, came_from: dict[State, tuple[State, str] | None]) -> l
     return steps[::-1]
 
 
-# -- what the storage shows --------------------------------------------------------------------------------------------
+# -- what can be read --------------------------------------------------------------------------------------------------
 
 
 def counting(names: tuple[Name, ...], start: int, floor: int) -> tuple[Name, ...]:
     """Return the names of the segments that count, in order."""
     listed = [seg.Segment("", first, None if end == LIVE else end, 0) for first, end in names]
     chain = seg.chain(listed, start=start, floor=floor)
-    return tuple((one.first, LIVE if one.next is None else one.next) for one in chain)
+    return tuple((segment.first, LIVE if segment.next is None else segment.next) for segment in chain)
 
 
 def read(objects: tuple[Object, ...], names: tuple[Name, ...]) -> Commits | str:
-    """Return the commits of segments that are read one after the other, or what is wrong."""
+    """Return the commits of segments read one after another, or what is wrong with them."""
     held = dict(objects)
     commits: list[tuple[int, Content]] = []
     here = names[0][0] if names else 0
@@ -235,16 +235,16 @@ def read(objects: tuple[Object, ...], names: tuple[Name, ...]) -> Commits | str:
 
 
 def end_of(commits: Commits, otherwise: int) -> int:
-    """Return the offset behind some commits."""
+    """Return the offset after the last commit."""
     return commits[-1][0] + len(commits[-1][1].ids) if commits else otherwise
 
 
 def _from(commits: Commits, offset: int) -> Commits:
-    return tuple(one for one in commits if end_of((one,), 0) > offset)
+    return tuple(commit for commit in commits if end_of((commit,), 0) > offset)
 
 
 def _read_all(state: State) -> Commits:
-    """Read compacted segments from their first commit to their last, whatever they have in common."""
+    """Read every compacted segment in full, regardless of overlaps."""
     commits: list[tuple[int, Content]] = []
     here = state.start
     for (first, end), contents in state.objects:
@@ -283,10 +283,10 @@ class _Model:
         self._fresh_views: dict[tuple, str] = {}
 
     def steps(self, state: State) -> Iterator[tuple[str, State]]:
-        """Yield all that can happen next.
+        """Yield every possible next step and its state.
 
         Raises:
-            BrokenPromiseError: Something can that may not.
+            BrokenPromiseError: A possible step breaks a promise.
         """
         yield from self._time(state)
         yield from self._storage(state)
@@ -298,7 +298,7 @@ class _Model:
             if state.actors[before] == first[before]
         }
         for place, actor in enumerate(state.actors):
-            if actor.doing == "done" or place in waits:  # of two that are alike the first one begins
+            if actor.doing == "done" or place in waits:  # of identical actors, the first one starts
                 continue
             match actor:
                 case Writer():
@@ -313,12 +313,12 @@ class _Model:
                     yield from self._tail(state, place, actor)
 
     def broken(self, state: State) -> str:
-        """Say what a process that opens the log in this state would find wrong; nothing if it finds all there is."""
+        """Return what a process that opens the log in this state would find wrong, or an empty text."""
         key = (state.objects, state.start, self._floor(state), state.log)
-        told = self._fresh_views.get(key)
-        if told is None:
-            told = self._fresh_views[key] = self._broken(state)
-        return told
+        broken = self._fresh_views.get(key)
+        if broken is None:
+            broken = self._fresh_views[key] = self._broken(state)
+        return broken
 
     def _broken(self, state: State) -> str:
         names = _names(state)
@@ -327,23 +327,23 @@ class _Model:
         else:
             found = _read_all(state)
         if isinstance(found, str):
-            return f"-> whoever opens the log now is told that it is {found}"
+            return f"-> a process that opens the log now finds it {found}"
         if _from(found, state.start) != _from(state.log, state.start):
-            return f"-> whoever opens the log now reads {_events(found)}; what counts is {_events(state.log)}"
+            return f"-> a process that opens the log now reads {_events(found)}; the log is {_events(state.log)}"
         least = state.floor if self.rules.floor_hides else 0
         live = [name for name in names if name[1] == LIVE and name[0] >= least]
         if live and (seems := end_of(read(state.objects, live[-1:]), 0)) != (head := end_of(state.log, state.start)):
-            return f"-> whoever looks for the last name now takes {seems} for the head, which is {head}"
+            return f"-> a process that looks for the last name now takes {seems} for the head, which is {head}"
         return ""
 
     def stuck(self, state: State) -> str:
-        """Say who waits for ever in a state in which nothing can happen any more."""
+        """Return which actor waits forever in a state without further steps, or an empty text."""
         head = end_of(state.log, state.start)
         for place, actor in enumerate(state.actors):
             if isinstance(actor, Tail) and actor.doing != "done" and actor.offset < head:
-                return f"-> {_who(actor, place)} waits for ever at {actor.offset}, though the head is {head}"
+                return f"-> {_who(actor, place)} waits forever at {actor.offset}, though the head is {head}"
             if isinstance(actor, Writer) and actor.doing != "done":
-                return f"-> {_who(actor, place)} comes to no end"
+                return f"-> {_who(actor, place)} never ends"
         return ""
 
     # -- time and storage ----------------------------------------------------------------------------------------------
@@ -353,7 +353,7 @@ class _Model:
         raised = tuple((floor, age + 1) for floor, age in state.raised)
         free = max((floor for floor, age in raised if age >= wait), default=state.free)
         raised = tuple((floor, age) for floor, age in raised if age < wait)
-        actors = tuple(_older(one, self._half) for one in state.actors)
+        actors = tuple(_older(actor, self._half) for actor in state.actors)
         following = state._replace(raised=raised, free=free, actors=actors)
         if following != state:
             yield "a third of the grace passes", following
@@ -391,7 +391,7 @@ class _Model:
         return state._replace(start=start, floor=floor, raised=(*state.raised, (floor, 0)))
 
     def _put(self, state: State, name: Name, contents: tuple[Content, ...], step: str) -> tuple[State, bool]:
-        """Create an object if its name is free; tell whether it was."""
+        """Create an object if its name is free. Returns the state, and whether it was created."""
         if any(name == taken for taken, _ in state.objects):
             return state, False
         objects = tuple(sorted((*state.objects, (name, contents))))
@@ -402,7 +402,7 @@ class _Model:
                 raise BrokenPromiseError(step, f"-> which leaves a name above the head, {head}")
             if name[0] == head:
                 log = (*log, (head, contents[0]))
-                ids = [one for _, content in log for one in content.ids]
+                ids = [event_id for _, content in log for event_id in content.ids]
                 if len(set(ids)) != len(ids):
                     raise BrokenPromiseError(step, f"-> which stores an event twice: {_events(log)}")
         return state._replace(objects=objects, log=log), True
@@ -437,11 +437,11 @@ class _Model:
                 step = f"{who} reads {_texts(names)}"
                 found = read(state.objects, names)
                 if found == "gone" or (self._is_old(writer.view_age) and self.rules.aged_when_answered):
-                    yield f"{step}, and lists again", _with(state, place, _anew(writer))
+                    yield f"{step}, and lists again", _with(state, place, _restarted(writer))
                     return
                 if isinstance(found, str):
-                    raise BrokenPromiseError(step, f"-> and is told that the log is {found}")
-                learned = *found, *(one for name in others if name in held for one in read(state.objects, (name,)))
+                    raise BrokenPromiseError(step, f"-> and finds the log {found}")
+                learned = *found, *(item for name in others if name in held for item in read(state.objects, (name,)))
                 head = end_of(found, start)
                 knowing = writer._replace(head=head, basis=head, basis_age=writer.view_age, seen=_seen(writer, learned))
                 yield step, self._send(state, place, knowing, step)
@@ -452,7 +452,7 @@ class _Model:
                 if name not in held:
                     yield f"{step}, which is not there", self._send(state, place, writer, step)
                 elif self._is_old(writer.view_age) and self.rules.aged_when_answered:
-                    yield f"{step}, and lists again", _with(state, place, _anew(writer))
+                    yield f"{step}, and lists again", _with(state, place, _restarted(writer))
                 else:
                     commits = ((writer.head, held[name][0]),)
                     knowing = writer._replace(head=end_of(commits, 0), seen=_seen(writer, commits))
@@ -465,15 +465,15 @@ class _Model:
                 put = ((offset, LIVE), (content,))
                 step = f"{who} puts {_contents(put[1])} at {_text(put[0])}"
                 following, landed = self._put(state, *put, step)
-                told = writer._replace(doing="has won" if landed else "looks")
-                yield f"{step}: {'it lands' if landed else 'the name is taken'}", _with(following, place, told)
+                answered = writer._replace(doing="has won" if landed else "looks")
+                yield f"{step}: {'it lands' if landed else 'the name is taken'}", _with(following, place, answered)
                 if writer.losses:
                     late = state._replace(late=tuple(sorted((*state.late, put))))
                     unsure = writer._replace(doing="looks", losses=writer.losses - 1)
                     yield f"{step}, and gets no answer", _with(late, place, unsure)
 
             case "has won":
-                step = f"{who} is told so"
+                step = f"{who} gets the answer"
                 yield step, self._won(state, place, writer, step)
                 if writer.losses:
                     unsure = writer._replace(doing="looks", losses=writer.losses - 1)
@@ -488,8 +488,11 @@ class _Model:
                     if not self.rules.frozen_group and len(writer.todo) > 1:
                         joined = content._replace(ids=content.ids + writer.todo[1])
                         again = again._replace(scratch=(offset, joined), todo=(joined.ids, *writer.todo[2:]))
-                    yield f"{step}: nothing; it will try again", _with(state, place, again)
-                    yield f"{step}: nothing; it gives up, not knowing", _with(state, place, _next_append(writer))
+                    yield f"{step}: nothing; it will retry", _with(state, place, again)
+                    yield (
+                        f"{step}: nothing; it gives up, with the outcome unknown",
+                        _with(state, place, _next_append(writer)),
+                    )
                 elif there[0].write_id == content.write_id:
                     yield f"{step}: its own", self._won(state, place, writer, step)
                 elif writer.basis_age >= self._half and self.rules.own_commit_replaced:
@@ -508,7 +511,7 @@ class _Model:
                     else:
                         yield f"{step}; it was another's", _with(state, place, self._lost(writer))
                 elif offset < start:
-                    yield f"{step}, and does not know", _with(state, place, _next_append(writer))
+                    yield f"{step}, and the outcome is unknown", _with(state, place, _next_append(writer))
                 else:
                     yield step, _with(state, place, writer._replace(doing="searches"))
 
@@ -518,25 +521,25 @@ class _Model:
                 found = read(state.objects, tuple(takewhile(_is_compacted, chain)))
                 step = f"{who} looks for its commit"
                 if offset < state.start:
-                    yield f"{step}, before the start: it does not know", _with(state, place, _next_append(writer))
+                    yield f"{step}, before the start: the outcome is unknown", _with(state, place, _next_append(writer))
                 elif self.rules.own_commit_compacted and (offset, content) in found:
                     yield f"{step}, and finds it", self._acknowledge(state, place, writer, step, compacted=True)
                 else:
-                    yield f"{step}, and starts over", _with(state, place, _anew(writer))
+                    yield f"{step}, and starts over", _with(state, place, _restarted(writer))
 
             case "will be its basis":
                 step = f"{who} takes its commit for its basis"
-                yield step, self._go_on(state, place, writer, step)
+                yield step, self._continue(state, place, writer, step)
 
     def _listed(self, state: State, place: int, writer: Writer, bounds: tuple[int, int], names: tuple) -> State:
         start, floor = bounds
         chain = self._counting(names, start, floor)
         end = chain[-1][1] if chain else start
         if end < floor and self.rules.listing_reaches_floor:
-            return _with(state, place, _anew(writer))
+            return _with(state, place, _restarted(writer))
         if self._is_old(writer.view_age) and chain and not self.rules.aged_when_answered:
-            return _with(state, place, _anew(writer))
-        others = () if self.rules.ids_that_count else tuple(one for one in names if one[1] == LIVE and one not in chain)
+            return _with(state, place, _restarted(writer))
+        others = () if self.rules.ids_that_count else tuple(n for n in names if n[1] == LIVE and n not in chain)
         return _with(state, place, writer._replace(doing="reads", scratch=(start, chain, others)))
 
     def _send(self, state: State, place: int, writer: Writer, step: str) -> State:
@@ -558,9 +561,9 @@ class _Model:
         for first, content in state.log:
             if event_id in content.ids and first == offset:
                 if content.write_id.startswith(own):
-                    raise BrokenPromiseError(step, f"-> and is told that {event_id} was there, which it wrote itself")
+                    raise BrokenPromiseError(step, f"-> and takes {event_id}, which it wrote itself, for a duplicate")
                 return
-        raise BrokenPromiseError(step, f"-> and is told that {event_id} is stored at {offset}, which it is not")
+        raise BrokenPromiseError(step, f"-> and finds {event_id} stored at {offset}, where it is not")
 
     def _won(self, state: State, place: int, writer: Writer, step: str) -> State:
         if self.rules.basis_grows_old and writer.basis_age >= self._half:
@@ -570,30 +573,30 @@ class _Model:
     def _acknowledge(self, state: State, place: int, writer: Writer, step: str, *, compacted: bool = False) -> State:
         offset, content = writer.scratch[:2]
         if (offset, content) not in state.log:
-            told = f"-> and acknowledges {_contents((content,))} at {offset}; what counts is {_events(state.log)}"
-            raise BrokenPromiseError(step, told)
+            broken = f"-> and acknowledges {_contents((content,))} at {offset}; the log is {_events(state.log)}"
+            raise BrokenPromiseError(step, broken)
         if compacted and self.rules.basis_above_floor:
             return _with(state, place, _next_append(writer))
         done = writer._replace(head=offset + len(content.ids), basis=offset + len(content.ids), scratch=())
         if not self.rules.basis_aged_when_checked:
             return _with(state, place, done._replace(doing="will be its basis"))
-        return self._go_on(state, place, done, step)
+        return self._continue(state, place, done, step)
 
-    def _go_on(self, state: State, place: int, writer: Writer, step: str) -> State:
-        """Begin the next append with what is known; a commit of its own is a writer's basis."""
+    def _continue(self, state: State, place: int, writer: Writer, step: str) -> State:
+        """Start the next append from the current knowledge. The writer's own commit is its basis."""
         following = _next_append(writer, head=writer.head)
         if following.doing == "done":
             return _with(state, place, following)
         return self._send(state, place, following._replace(basis_age=0), step)
 
     def _lost(self, writer: Writer) -> Writer:
-        return _anew(writer) if self._is_old(writer.view_age) else writer._replace(doing="reads on", scratch=())
+        return _restarted(writer) if self._is_old(writer.view_age) else writer._replace(doing="reads on", scratch=())
 
     def _is_old(self, age: int) -> bool:
-        """Tell whether a listing is to be made anew."""
+        """Return True if a listing must be repeated."""
         return self.rules.listings_grow_old and age >= self._half
 
-    # -- the others ----------------------------------------------------------------------------------------------------
+    # -- other actors --------------------------------------------------------------------------------------------------
 
     def _compactor(self, state: State, place: int, compactor: Compactor) -> Iterator[tuple[str, State]]:
         match compactor.doing:
@@ -635,12 +638,12 @@ class _Model:
                 yield step, _with(state, place, Sweeper("removes", needless))
         else:
             for name in sweeper.scratch:
-                others = tuple(one for one in sweeper.scratch if one != name)
+                others = tuple(other for other in sweeper.scratch if other != name)
                 left = Sweeper("removes", others) if others else Sweeper("done")
                 yield f"a vacuum removes {_text(name)}", _without(_with(state, place, left), (name,))
 
     def _contained(self, name: Name, compacted: list[Name]) -> bool:
-        others = [one for one in compacted if one != name]
+        others = [other for other in compacted if other != name]
         if self.rules.one_other_contains:
             return any(first <= name[0] and name[1] <= end for first, end in others)
         return all(any(first <= offset < end for first, end in others) for offset in range(*name))
@@ -648,10 +651,10 @@ class _Model:
     def _truncate(self, state: State, place: int, truncate: Truncate) -> Iterator[tuple[str, State]]:
         bounds = (state.start, state.floor)
         if truncate.doing == "begins":
-            boundaries = {end_of((one,), 0) for one in state.log}
+            boundaries = {end_of((commit,), 0) for commit in state.log}
             compacted = [name for name in _names(state) if _is_compacted(name)]
             for offset in range(state.start + 1, end_of(state.log, state.start) + 1):
-                # A log begins where a live segment does, or anywhere in a compacted one.
+                # A log may start at a live segment, or anywhere in a compacted one.
                 if offset in boundaries or any(first < offset < end for first, end in compacted):
                     chosen = Truncate("moves", offset, bounds)
                     yield f"truncate to {offset} reads the bounds: {bounds}", _with(state, place, chosen)
@@ -680,7 +683,7 @@ class _Model:
                 bounds = (state.start, self._floor(state))
                 step = f"{who} reads the bounds: start {bounds[0]}, floor {bounds[1]}"
                 if tail.offset < state.start:
-                    yield f"{step}, and is told where the log begins", _with(state, place, Tail("done"))
+                    yield f"{step}, and finds where the log starts", _with(state, place, Tail("done"))
                 else:
                     yield step, _with(state, place, Tail("lists", tail.offset, 0, bounds))
             case "lists":
@@ -692,7 +695,7 @@ class _Model:
                     yield f"{step}, and lists again", _with(state, place, Tail("begins", tail.offset))
                     return
                 if end < tail.offset and not (old and self.rules.aged_when_answered):
-                    raise BrokenPromiseError(step, f"-> and is told that the log ends at {end}, before {tail.offset}")
+                    raise BrokenPromiseError(step, f"-> and finds that the log ends at {end}, before {tail.offset}")
                 todo = tuple(
                     name
                     for name, after in zip_longest(chain, chain[1:], fillvalue=(LIVE, LIVE))
@@ -706,7 +709,7 @@ class _Model:
                 if found == "gone" or (old and self.rules.aged_when_answered):
                     yield f"{step}, and lists again", _with(state, place, Tail("begins", tail.offset))
                 else:
-                    offset = self._hand_out(state, tail.offset, found, step)
+                    offset = self._yielded(state, tail.offset, found, step)
                     yield step, _with(state, place, self._tailing(tail, offset, tuple(others)))
             case "reads on":
                 name = (tail.offset, LIVE)
@@ -714,20 +717,20 @@ class _Model:
                 if old and self.rules.aged_when_answered:
                     yield f"{step}, and lists again", _with(state, place, Tail("begins", tail.offset))
                 elif (found := read(state.objects, (name,))) != "gone":
-                    offset = self._hand_out(state, tail.offset, found, step)
+                    offset = self._yielded(state, tail.offset, found, step)
                     yield step, _with(state, place, self._tailing(tail, offset, ()))
 
     def _tailing(self, tail: Tail, offset: int, todo: tuple[Name, ...]) -> Tail:
-        """Return a tail that will read on; with an old listing it makes a new one first."""
+        """Return a tail that will continue to read. With an old listing it lists again first."""
         if self._is_old(tail.age):
             return Tail("begins", offset)
         return Tail("reads" if todo else "reads on", offset, tail.age, todo)
 
-    def _hand_out(self, state: State, offset: int, found: Commits, step: str) -> int:
+    def _yielded(self, state: State, offset: int, found: Commits, step: str) -> int:
         for first, content in _from(found, offset):
             if first > offset or (first, content) not in state.log:
-                told = f"-> and hands out {_contents((content,))} for {offset}; what counts is {_events(state.log)}"
-                raise BrokenPromiseError(step, told)
+                broken = f"-> and yields {_contents((content,))} for {offset}; the log is {_events(state.log)}"
+                raise BrokenPromiseError(step, broken)
             offset = first + len(content.ids)
         return offset
 
@@ -737,7 +740,7 @@ def _who(actor: Actor, place: int) -> str:
 
 
 def _own(place: int, writer: Writer) -> str:
-    """Return what the write ids of a writer's append begin with."""
+    """Return the prefix of the write ids of a writer's append."""
     return f"W{place}.{writer.number}."
 
 
@@ -750,13 +753,13 @@ def _older(actor: Actor, oldest: int) -> Actor:
     return actor
 
 
-def _anew(writer: Writer) -> Writer:
-    """Forget what was believed."""
+def _restarted(writer: Writer) -> Writer:
+    """Return the writer without its knowledge."""
     return Writer("begins", writer.todo, writer.losses, writer.number, writer.attempt)
 
 
 def _next_append(writer: Writer, *, head: int | None = None) -> Writer:
-    """Go on with the next append, from a head, or by looking anew."""
+    """Return the writer at its next append: with a known head, or without knowledge."""
     todo, number = writer.todo[1:], writer.number + 1
     if not todo:
         return Writer("done", ())
@@ -766,8 +769,8 @@ def _next_append(writer: Writer, *, head: int | None = None) -> Writer:
 
 
 def _seen(writer: Writer, commits: Commits) -> tuple[tuple[str, int], ...]:
-    """Return where ids that a writer will write are stored, by what it read."""
-    wanted = {one for ids in writer.todo for one in ids}
+    """Return the offsets of those of a writer's ids that it has read."""
+    wanted = {event_id for ids in writer.todo for event_id in ids}
     found = dict(writer.seen)
     for first, content in commits:
         for event_id in content.ids:
@@ -783,7 +786,7 @@ def _with(state: State, place: int, actor: Actor) -> State:
 
 
 def _without(state: State, names: tuple[Name, ...]) -> State:
-    return state._replace(objects=tuple(one for one in state.objects if one[0] not in names))
+    return state._replace(objects=tuple(item for item in state.objects if item[0] not in names))
 
 
 def _contents(contents: tuple[Content, ...]) -> str:

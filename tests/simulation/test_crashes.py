@@ -1,4 +1,4 @@
-"""Real processes on a directory, killed with SIGKILL at random: what was acknowledged is there, and the log goes on."""
+"""Processes killed with SIGKILL at random: every acknowledged event is stored, and the log stays usable."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ from bucketlog import Event
 
 
 def start(*args: object) -> subprocess.Popen[str]:
-    return subprocess.Popen([sys.executable, killed_processes.__file__, *map(str, args)], stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [sys.executable, killed_processes.__file__, *map(str, args)], stderr=subprocess.PIPE, text=True
+    )
 
 
 def finish(process: subprocess.Popen[str]) -> None:
@@ -28,23 +30,23 @@ def finish(process: subprocess.Popen[str]) -> None:
     assert process.returncode == 0, said
 
 
-def read_told(path: Path) -> list:
+def read_notes(path: Path) -> list:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 @pytest.fixture
-def told(tmp_path: Path) -> Path:
-    path = tmp_path / "told"
+def notes(tmp_path: Path) -> Path:
+    path = tmp_path / "notes"
     path.mkdir()
     return path
 
 
 @pytest.mark.parametrize("compactors", [0, 2], ids=["alone", "beside compactors"])
-def test_writers_killed_at_random_lose_and_double_nothing(tmp_path: Path, told: Path, compactors: int):
+def test_writers_killed_at_random_lose_and_duplicate_nothing(tmp_path: Path, notes: Path, compactors: int):
     folder = tmp_path / "store"
     bucketlog.open(folder).close()
-    tail = start("follow", folder, told)
-    finish(start("writers", folder, told, 200, compactors))
+    tail = start("follow", folder, notes)
+    finish(start("writers", folder, notes, 200, compactors))
 
     with bucketlog.open(folder) as store:
         stream = store.stream("s")
@@ -62,24 +64,24 @@ def test_writers_killed_at_random_lose_and_double_nothing(tmp_path: Path, told: 
     assert segments > (3 if compactors else 5)
     assert done.events <= len(events)
     assert again.offsets == tuple(event.offset for event in events)
-    assert sum(one.name.endswith(".zst") for one in folder.rglob("*")) > (10 if compactors else 0)
+    assert sum(path.name.endswith(".zst") for path in folder.rglob("*")) > (10 if compactors else 0)
     assert [event.offset for event in events] == [*range(end.next_offset)]
     assert ids.pop() == "end"
     assert max(Counter(ids).values()) == 1
-    acknowledged = [one for path in told.glob("writer-*") for one in read_told(path)]
+    acknowledged = [commit for path in notes.glob("writer-*") for commit in read_notes(path)]
     assert len(acknowledged) > 200
-    for one in acknowledged:
-        assert [ids[offset] for offset in one["offsets"]] == one["ids"]
+    for commit in acknowledged:
+        assert [ids[offset] for offset in commit["offsets"]] == commit["ids"]
     check_batches(ids)
-    assert read_told(told / "tail") == [[offset, event_id] for offset, event_id in enumerate(ids)]
-    check_consumer(read_told(told / "consumer"), ids)
+    assert read_notes(notes / "tail") == [[offset, event_id] for offset, event_id in enumerate(ids)]
+    check_consumer(read_notes(notes / "consumer"), ids)
 
 
 def check_batches(ids: list[str]) -> None:
-    """Batches are whole, in one piece, and in the order in which their writer appended them."""
+    """Batches are complete, contiguous, and in the order in which their writer appended them."""
     written = defaultdict(list)
-    for (writer, life, number, size), batch in groupby(map(parts, ids), key=lambda one: (*one[:3], one[4])):
-        assert [place for _, _, _, place, _ in batch] == [*range(size)]
+    for (writer, life, number, size), batch in groupby(map(parts, ids), key=lambda part: (*part[:3], part[4])):
+        assert [index for _, _, _, index, _ in batch] == [*range(size)]
         written[writer].append((life, number))
     for batches in written.values():
         assert batches == sorted(set(batches))
@@ -93,7 +95,7 @@ def parts(event_id: str) -> tuple[str, int, int, int, int]:
 
 
 def check_consumer(given: list[tuple[int, int, str]], ids: list[str]) -> None:
-    """Each life goes on behind what the one before had acknowledged: nothing is left out, and little comes twice."""
+    """Each life resumes after the last ack of the one before: no event is skipped, and few are delivered twice."""
     assert len(given) > 20
     for _, offset, event_id in given:
         assert ids[offset] == event_id
@@ -106,9 +108,9 @@ def check_consumer(given: list[tuple[int, int, str]], ids: list[str]) -> None:
 
 
 @pytest.mark.parametrize("days", [1, 5])
-def test_import_killed_at_random_and_begun_anew_writes_each_event_once_in_order(tmp_path: Path, told: Path, days: int):
+def test_import_killed_and_restarted_writes_each_event_once_in_order(tmp_path: Path, notes: Path, days: int):
     folder = tmp_path / "store"
-    finish(start("import", folder, told, 40, days))
+    finish(start("import", folder, notes, 40, days))
 
     with bucketlog.open(folder) as store:
         stream = store.stream("s")
@@ -116,13 +118,13 @@ def test_import_killed_at_random_and_begun_anew_writes_each_event_once_in_order(
         assert [event.data["number"] for event in stream.read()] == [*range(killed_processes.IMPORTED)]
         assert len(stream.partitions()) == days
         assert stream.verify().problems == ()
-    assert read_told(told / "import")[0] > 5
+    assert read_notes(notes / "import")[0] > 5
 
 
-def test_forked_processes_go_on_with_the_store_that_their_parent_opened(tmp_path: Path):
+def test_forked_processes_keep_using_the_store_of_their_parent(tmp_path: Path):
     folder = tmp_path / "store"
-    for one in [start("fork", folder, "one"), start("fork", folder, "other")]:
-        finish(one)
+    for process in [start("fork", folder, "one"), start("fork", folder, "other")]:
+        finish(process)
 
     with bucketlog.open(folder) as store:
         events = list(store.stream("s").read())

@@ -1,7 +1,7 @@
-"""The commit protocol, looked at in every state that a few writers, late puts, compactors, vacuums and truncates reach.
+"""The commit protocol, in every state that a few writers, late puts, compactors, vacuums and truncates can reach.
 
-With all rules, no promise of the log can be broken. With any one of them switched off some promise can be, by the
-history that the rule prevents; the shortest way to it is found, and printed when a test fails.
+With all rules on, no promise of the log can be broken. With any one rule off, some promise can be, by the history that
+the rule prevents. The search finds the shortest such history, and a failing test prints it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ TRUNCATE = Truncate("begins")
 
 
 def writer(*appends: str, losses: int = 0) -> Writer:
-    """A writer of some appends; each letter is the id of an event."""
+    """Return a writer of the given appends. Each letter is the id of an event."""
     return Writer("begins", tuple(map(tuple, appends)), losses)
 
 
@@ -64,14 +64,14 @@ def log(*commits: str, late: str = "", compacted: bool = False, actors: tuple = 
 
 
 def overtaken(append: str) -> Writer:
-    """A writer that listed an empty log, and has sent its put of the name 0."""
+    """Return a writer that has listed an empty log and sent its put of name 0."""
     content = Content("W0.0.0", tuple(append))
     return writer(append)._replace(doing="waits", attempt=1, basis_age=0, view_age=0, scratch=(0, content))
 
 
 @dataclass(frozen=True)
 class Explored:
-    """A scenario, and how many states it has at least: fewer would mean that something can no longer happen."""
+    """A scenario and its minimum number of states: fewer would mean that something can no longer happen."""
 
     scenario: Scenario
     states: int
@@ -142,7 +142,7 @@ SCENARIOS = {
 
 @dataclass(frozen=True)
 class History:
-    """What is found in a scenario when a rule is switched off: the promise that is broken, and steps on the way."""
+    """The result of switching off a rule in a scenario: the broken promise, and steps that lead to it."""
 
     name: str
     rule: str
@@ -156,7 +156,7 @@ HISTORIES = [
         "next_name_from_a_view_that_is_old",
         "basis_grows_old",
         "writers",
-        "W. is told so -> and acknowledges",
+        "W. gets the answer -> and acknowledges",
         ("a vacuum removes 0.jsonl",),
     ),
     History("names_removed_without_a_floor", "floor", "writers", "-> and acknowledges"),
@@ -206,26 +206,26 @@ HISTORIES = [
         "-> which leaves a name above the head",
         ("a put of s.t at 0.jsonl lands late", "W0 reads 0.jsonl"),
     ),
-    History("filter_from_a_stray", "ids_that_count", "late put of the same event", "is stored at 0, which it is not"),
+    History("filter_from_a_stray", "ids_that_count", "late put of the same event", "stored at 0, where it is not"),
     History(
         "filter_from_a_stray_while_asleep",
         "aged_when_answered",
         "late put of the same event",
-        "is stored at 0, which it is not",
+        "stored at 0, where it is not",
     ),
-    History("tail_with_an_old_listing", "listings_grow_old", "tail", "-> and hands out s.t for 0"),
-    History("tail_that_slept_before_its_answer", "aged_when_answered", "tail", "-> and hands out s.t for 0"),
+    History("tail_with_an_old_listing", "listings_grow_old", "tail", "-> and yields s.t for 0"),
+    History("tail_that_slept_before_its_answer", "aged_when_answered", "tail", "-> and yields s.t for 0"),
     History(
         "compaction_of_a_stray",
         "compactions_grow_old",
         "compactors and a late put",
-        "-> whoever opens the log now reads 0: s.t",
+        "-> a process that opens the log now reads 0: s.t",
     ),
     History(
         "compaction_of_a_stray_while_asleep",
         "aged_when_answered",
         "compactors and a late put",
-        "-> whoever opens the log now reads 0: s.t",
+        "-> a process that opens the log now reads 0: s.t",
     ),
     History(
         "head_from_the_last_name",
@@ -259,20 +259,20 @@ HISTORIES = [
         "own_commit_taken_for_a_stray",
         "own_commit_compacted",
         "writers",
-        "is told that a was there, which it wrote itself",
+        "takes a, which it wrote itself, for a duplicate",
         ("a compactor puts 0-1.zst", "W0 looks for its commit, and starts over"),
     ),
     History(
         "own_commit_behind_what_was_compacted",
         "own_commit_live",
         "writer that was overtaken",
-        "is told that a was there, which it wrote itself",
+        "takes a, which it wrote itself, for a duplicate",
     ),
     History(
         "own_commit_under_anothers_name",
         "own_commit_replaced",
         "late put that may win",
-        "is told that a was there, which it wrote itself",
+        "takes a, which it wrote itself, for a duplicate",
         ("W0 reads 0.jsonl back: another's",),
     ),
     History("group_changed_after_send", "frozen_group", "writer without an answer", "-> and acknowledges a.b at 0"),
@@ -299,31 +299,31 @@ def test_no_promise_is_broken_in_any_state(name: str):
 
     found = explore(explored.scenario)
 
-    assert not found.steps, f"the shortest way to a broken promise:\n{found}"
+    assert not found.steps, f"the shortest history that breaks a promise:\n{found}"
     assert found.states >= explored.states
 
 
-@pytest.mark.parametrize("one", HISTORIES, ids=[one.name for one in HISTORIES])
-def test_history_is_found_when_its_rule_is_switched_off(one: History):
-    rules = replace(ALL_RULES, **{one.rule: False})
+@pytest.mark.parametrize("history", HISTORIES, ids=[history.name for history in HISTORIES])
+def test_history_is_found_when_its_rule_is_switched_off(history: History):
+    rules = replace(ALL_RULES, **{history.rule: False})
 
-    found = explore(SCENARIOS[one.scenario].scenario, rules)
+    found = explore(SCENARIOS[history.scenario].scenario, rules)
 
-    assert found.steps, f"nothing is broken without the rule {one.rule}: is it needed?"
-    for wanted in (*one.steps, one.breaks):
+    assert found.steps, f"nothing breaks without the rule {history.rule}: is it needed?"
+    for wanted in (*history.steps, history.breaks):
         assert re.search(wanted, " ".join(found.steps)), f"no {wanted!r} in\n{found}"
 
 
 def test_each_rule_prevents_a_history():
-    assert {one.name for one in fields(Rules)} == {one.rule for one in HISTORIES}
+    assert {rule.name for rule in fields(Rules)} == {history.rule for history in HISTORIES}
 
 
 def test_what_counts_is_asked_of_the_code(monkeypatch: pytest.MonkeyPatch):
     def all_of_them(segments, *, start, floor):
-        return sorted(segments, key=lambda one: one.first)
+        return sorted(segments, key=lambda segment: segment.first)
 
     monkeypatch.setattr(segments, "chain", all_of_them)
 
     found = explore(SCENARIOS["compactors and vacuums"].scenario)
 
-    assert found.steps[-1] == "-> whoever opens the log now is told that it is damaged"
+    assert found.steps[-1] == "-> a process that opens the log now finds it damaged"

@@ -1,7 +1,7 @@
-"""The interleavings that break a log. Each passes, and fails when the rule that prevents it is taken out.
+"""Interleavings that could break a log. Each passes, and fails when the rule that prevents the damage is removed.
 
-A history is a function that asserts a promise. `without` takes the rule out by patching; the history must fail then, or
-it would prove nothing. Those at the end hold whatever rule is taken out, and are there to stay so.
+A history is a function that asserts a promise. `without` removes the rule by patching; the history must then fail, or
+it would prove nothing. The histories at the end depend on no single rule.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def day(number: int) -> datetime:
     return datetime(2026, 2, number, 12, tzinfo=UTC)
 
 
-# -- one put a commit --------------------------------------------------------------------------------------------------
+# -- one PUT per commit ------------------------------------------------------------------------------------------------
 
 
 def _try_later(patch: Patch) -> None:
@@ -76,14 +76,14 @@ def _try_later(patch: Patch) -> None:
 # (I14)
 @history(without=_try_later)
 def absent_is_not_final(patch: Patch) -> None:
-    """The put times out, nothing is found, and it lands after its caller was told."""
+    """The put times out, nothing is found, and it lands after its caller got the error."""
     world = World("put")
     writer = world.open(lambda call: Hold() if call.method == "put" and ".jsonl" in call.key else None)
     order = event("first try", data=42)
 
     try:
         writer.stream().append(order)
-    except errors.BackendUnavailableError:  # surely not written, and so the same thing is tried again
+    except errors.BackendUnavailableError:  # certainly not written, so try again
         writer.calm()
         writer.faulty.release()
         writer.stream().append(event("second try", data=42))
@@ -95,7 +95,7 @@ def absent_is_not_final(patch: Patch) -> None:
 
 
 def _group_is_made_anew(patch: Patch) -> None:
-    """Each attempt sends all that waits by then, under the write id of the first."""
+    """Each attempt sends everything queued by then, under the write id of the first."""
     real = conditional.put_and_settle
 
     def thawed(self, key, data, write_id):
@@ -143,7 +143,7 @@ def _group_is_made_anew(patch: Patch) -> None:
 # (I6)
 @history(without=_group_is_made_anew)
 def group_changed_after_send(patch: Patch) -> None:
-    """PUT X {a} times out and is late; b joins while it is tried again; the first one lands."""
+    """PUT X {a} times out and is late; b joins during the retry; the first PUT lands."""
     world = World("put")
     writer = world.open()
     writer.stream().append(event("before"))
@@ -168,7 +168,7 @@ def group_changed_after_send(patch: Patch) -> None:
         fault = plan(call)
         if call.method == "put" and puts == 1:
             joined.start()
-            while not state._group._queue:  # until b waits behind a
+            while not state._group._queue:  # until b is queued after a
                 pass
         if call.method == "get" and puts >= 1 and writer.faulty.held:
             held, writer.faulty.held[:] = [*writer.faulty.held], []
@@ -184,7 +184,7 @@ def group_changed_after_send(patch: Patch) -> None:
 
 
 def _landing(held):
-    """Let late calls land just now; the call that noticed goes on."""
+    """Let late calls land now, then let this call pass."""
     for one in held:
         one.land()
 
@@ -196,7 +196,7 @@ def _conflict_means_lost(patch: Patch) -> None:
 # (I14)
 @history(without=_conflict_means_lost)
 def answer_lost_after_success(patch: Patch) -> None:
-    """The put is applied and the connection dies; the retry finds the name taken, by itself."""
+    """The put is applied and the connection dies; the retry finds the name taken by its own commit."""
     world = World("put")
     writer = world.open(on("put", LoseAnswer(), key=".jsonl"))
 
@@ -213,7 +213,7 @@ def _version_ids_are_overlooked(patch: Patch) -> None:
 # (I14)
 @history(without=_version_ids_are_overlooked)
 def versioning_switched_on(patch: Patch) -> None:
-    """Versioning is enabled after the probe, and from then on every racing writer wins."""
+    """Versioning is enabled after the probe; from then on every racing writer wins."""
     world = World("put")
     told = errors.UnprovenStorageError("the answer carries a version id")
     writer = world.open(on("put", LoseAnswer(told), key=".jsonl"))
@@ -232,7 +232,7 @@ def _no_age(patch: Patch) -> None:
 # (I16)
 @history(without=_no_age)
 def next_name_from_a_view_that_is_old(patch: Patch) -> None:
-    """W lists and sleeps; others commit, all is compacted and removed; W's put of the old name succeeds."""
+    """W lists and sleeps; others commit; everything is compacted and removed; W's put of the old name succeeds."""
     world = World("put")
     sleeper, others = world.open(), world.open()
     sleeper.stream().append(event("0"))
@@ -254,7 +254,7 @@ def _only_the_monotonic_clock(patch: Patch) -> None:
 # (I16)
 @history(without=_only_the_monotonic_clock)
 def suspended_laptop(patch: Patch) -> None:
-    """The same, and the clock that measures the sleep stood still meanwhile."""
+    """The same, with a clock that stood still during the sleep."""
     world = World("put")
     sleeper, others = world.open(), world.open()
     sleeper.stream().append(event("0"))
@@ -275,7 +275,7 @@ def _strays_are_written_again(patch: Patch) -> None:
 # (I17)
 @history(without=_strays_are_written_again)
 def own_commit_taken_for_a_stray(patch: Patch) -> None:
-    """The put lands and its writer sleeps before it looks; meanwhile the commit is compacted, with our bytes."""
+    """The put lands and its writer sleeps before it checks; meanwhile the commit is compacted, with its bytes."""
     world = World("put")
     writer = world.open()
     writer.stream().append(event("0"))
@@ -304,7 +304,7 @@ def _listings_never_grow_old(patch: Patch) -> None:
 # (I18)
 @history(without=_listings_never_grow_old)
 def tail_with_an_old_listing(patch: Patch) -> None:
-    """A tail is kept waiting for longer than the grace; its next name was compacted, and removed."""
+    """A tail waits longer than the grace period; its next name has been compacted and removed."""
     world = World("put")
     writer, follower = world.open(), world.open()
     writer.stream().append(event("0"))
@@ -321,7 +321,7 @@ def tail_with_an_old_listing(patch: Patch) -> None:
     assert got == ["0", "1", "2", "3"]
 
 
-# -- what is removed ---------------------------------------------------------------------------------------------------
+# -- removal -----------------------------------------------------------------------------------------------------------
 
 
 def _truncate_removes(patch: Patch) -> None:
@@ -338,7 +338,7 @@ def _truncate_removes(patch: Patch) -> None:
 # (I28)
 @history(without=_truncate_removes)
 def truncate_without_grace(patch: Patch) -> None:
-    """W0 lists, and stalls a second; W1 commits 0; a truncate starts at the end. W0's put of 0 arrives."""
+    """W0 lists and stalls for a second; W1 commits 0; a truncate moves the start to the end; W0's put of 0 lands."""
     world = World("put")
     slow = world.open()
 
@@ -368,7 +368,7 @@ def _any_grace_will_do(patch: Patch) -> None:
 # (I24)
 @history(without=_any_grace_will_do)
 def short_grace(patch: Patch) -> None:
-    """A vacuum waits for less than writers rely on: W's listing is an hour old, which is nothing to it."""
+    """A vacuum with a shorter grace than writers rely on: W's listing is an hour old, and W still trusts it."""
     world = World("put")
     sleeper, others = world.open(), world.open()
     sleeper.stream().append(event("0"))
@@ -391,7 +391,7 @@ def short_grace(patch: Patch) -> None:
 # (I16)
 @history(without=_no_age)
 def next_name_from_a_stray(patch: Patch) -> None:
-    """W0 and W1 put 1, W2 wins; all is compacted and removed; W1's put lands late, longer; W0 goes on behind it."""
+    """W0 and W1 put 1, W2 wins; all is compacted and removed; W1's longer put lands late; W0 appends after it."""
     world = World("put")
     w0, w1, w2 = world.open(), world.open(), world.open()
     for writer in (w0, w1):
@@ -405,7 +405,7 @@ def next_name_from_a_stray(patch: Patch) -> None:
         if call.method == "get" and call.key.endswith(f"{2:020d}.jsonl"):
             w0.calm()
             world.remove_compacted()
-            assert w1.faulty.release()[0] is None  # it lands: the name is free
+            assert w1.faulty.release()[0] is None  # it lands, because the name is free
             w0.clock.advance(2 * DAY)
 
     w0.plan(asleep)
@@ -417,7 +417,7 @@ def next_name_from_a_stray(patch: Patch) -> None:
 
 
 def _reading_confirms_the_head(patch: Patch) -> None:
-    """A writer that lost a race reads the winner's segment, and takes its end for the head as of now."""
+    """A writer that lost a race reads the winner's segment and takes its end for the current head."""
     catch_up = partition_view.PartitionView.catch_up
 
     def confirmed(self):
@@ -439,7 +439,7 @@ def _reading_confirms_the_head(patch: Patch) -> None:
 # (I15)
 @history(without=_reading_confirms_the_head)
 def fresh_by_reading_another(patch: Patch) -> None:
-    """W loses race after race, and reads what won: none of that says that the names behind it are still there."""
+    """W loses race after race and reads the winners: that does not prove that later names still exist."""
     world = World("put")
     slow, others = world.open(), world.open()
     slow.stream().append(event("0"))
@@ -463,7 +463,7 @@ def fresh_by_reading_another(patch: Patch) -> None:
 
 def _last_live_name_tells(patch: Patch) -> None:
     def chained(segments, *, start, floor):
-        """The live segments, whatever is below the floor, from one to the next; compacted ones where none is."""
+        """Follow the live segments regardless of the floor, and compacted ones where there is no live one."""
         live = sorted((one for one in segments if one.next is None), key=lambda one: one.first)
         return live or sorted(segments)
 
@@ -473,7 +473,7 @@ def _last_live_name_tells(patch: Patch) -> None:
 # (I2)
 @history(without=_last_live_name_tells)
 def head_from_the_last_name(patch: Patch) -> None:
-    """A vacuum dies in the middle: [0,4) is compacted, 2 removed, 0 is not. Or a stray lies below the floor."""
+    """A vacuum dies halfway: [0,4) is compacted, 2 is removed, 0 is not. Or an orphan lies below the floor."""
     stray = seg.seal_commit(b'{"a":1}\n' * 5, events=5, flags=1, write_id="0123456789abcdef")
     for left in ("the older segment", "a stray"):
         world = World("put")
@@ -497,7 +497,7 @@ def _a_union_covers(patch: Patch) -> None:
     turn = itertools.count()
 
     def covers(found, *, start):
-        """What the union of all others covers may go: by turns the widest, and all narrower ones."""
+        """Remove what the union of the others covers: alternately the widest, and all narrower ones."""
         compacted = sorted((one for one in found if one.next is not None), key=lambda one: one.first - one.next)
         if len(compacted) < 3:
             return {}
@@ -510,7 +510,7 @@ def _a_union_covers(patch: Patch) -> None:
 # (I27)
 @history(without=_a_union_covers)
 def cover_by_union(patch: Patch) -> None:
-    """Compacted [0,1), [1,2) and [0,2): two vacuums at once each remove what the others cover."""
+    """With [0,1), [1,2) and [0,2) compacted, two vacuums at once each remove what the others cover."""
     world = World("put")
     writer = world.open()
     for number in range(2):
@@ -536,7 +536,7 @@ def cover_by_union(patch: Patch) -> None:
 
 
 def _merged(world: World) -> tuple[str, bytes]:
-    """What a compactor that saw only live segments makes of the first two."""
+    """Compact the first two segments as a compactor does that saw only live segments."""
     backend = world.backend()
     builder = Builder(0)
     for number in range(2):
@@ -555,7 +555,7 @@ def _bounds_are_just_written(patch: Patch) -> None:
 # (I22)
 @history(without=_bounds_are_just_written)
 def bounds_lowered(patch: Patch) -> None:
-    """A slow truncate has read the bounds; another moves the start further before it writes."""
+    """A slow truncate reads the bounds; another moves the start further before the first one writes."""
     world = World("put")
     slow = world.open()
     for number in range(6):
@@ -574,7 +574,7 @@ def bounds_lowered(patch: Patch) -> None:
 
 
 def _names_are_made_without_the_lock(patch: Patch) -> None:
-    """A writer that stands in front of a name appends to it as to any other."""
+    """A writer that stands at a name that is yet to be made appends to it like to any other."""
     real = commit_by_append.AppendCommitter.commit
 
     def at_once(self, group):
@@ -591,7 +591,7 @@ def _names_are_made_without_the_lock(patch: Patch) -> None:
 # (I4)
 @history(without=_names_are_made_without_the_lock)
 def name_that_came_and_went(patch: Patch) -> None:
-    """Where segments grow: W stands in front of the next name and sleeps; it is made, closed, compacted and removed."""
+    """Where segments grow: W is about to create the next name and sleeps; it is created, compacted and removed."""
     world = World("append")
     sleeper, others = world.open(), world.open()
     others.stream().append(event("0"))
@@ -623,14 +623,14 @@ def _segments_are_not_sealed(patch: Patch) -> None:
 # (I4)
 @history(without=_segments_are_not_sealed)
 def append_to_a_closed_segment(patch: Patch) -> None:
-    """P1 closes a segment whose size is just what P2, which has it open, believes."""
+    """P1 closes a segment; its size is exactly what P2, which has it open, expects."""
     import tempfile
 
     _small_segments(patch)
     with tempfile.TemporaryDirectory() as folder, bucketlog.open(folder) as one, bucketlog.open(folder) as other:
         one.stream("s").append(event("0", data="x" * 200))
         other.stream("s").append(event("1", data="x" * 200))
-        one.stream("s").append(event("2", data="x" * 200))  # it does not fit: closes, and begins the next
+        one.stream("s").append(event("2", data="x" * 200))  # does not fit: closes the segment and creates the next
 
         other.stream("s").append(event("3"))
 
@@ -645,7 +645,7 @@ def _modes_do_not_matter(patch: Patch) -> None:
 # (I5)
 @history(without=_modes_do_not_matter)
 def two_protocols_one_directory(patch: Patch) -> None:
-    """One process appends to a segment, another opens the same place as an object store."""
+    """One process appends to a segment; another opens the same location as an object store."""
     world = World("append")
     appending = world.open()
     appending.stream().append(event("0"))
@@ -674,7 +674,7 @@ def _on(disk: PowerCutDisk, **options: object) -> bucketlog.EventStore:
 # (I9)
 @history(without=_zero_bytes_are_damage)
 def unsynced_page_in_the_middle(patch: Patch) -> None:
-    """Of the commits A B C only the pages of A and C were written before the power cut."""
+    """Of the commits A, B and C, only the pages of A and C were written before the power cut."""
     world = World("append")
     disk = _disk(world)
     writer = _on(disk, sync="never")
@@ -728,7 +728,7 @@ def _reading_does_not_sync(patch: Patch) -> None:
 # (I13)
 @history(without=_reading_does_not_sync)
 def event_acted_on_and_taken_back(patch: Patch) -> None:
-    """A consumer acts on an event that was never synced; a power cut gives its offset to another."""
+    """A consumer acts on an event that was never synced; after a power cut another event has its offset."""
     world = World("append")
     disk = _disk(world)
     careless, reading = _on(disk, sync="never"), _on(disk, read_only=True)
@@ -759,7 +759,7 @@ def fsync_failed(patch: Patch) -> None:
         world = World("append")
         writer = world.open()
         writer.stream().append(event("0"))
-        writer.plan(on("append", Fail(failed)))  # the backend has cut back what it could not sync
+        writer.plan(on("append", Fail(failed)))  # the backend has cut off what it could not sync
 
         done = writer.stream().append(batch[0] if len(batch) == 1 else batch)
 
@@ -773,7 +773,7 @@ def fsync_failed(patch: Patch) -> None:
 # (I12)
 @history(without=_trust_the_next_sync)
 def fsync_failed_twice(patch: Patch) -> None:
-    """The sync of the next segment fails too: nobody can tell."""
+    """The sync of the next segment fails too: the outcome is unknown."""
     failed = errors.OutcomeUnknownError("fdatasync failed")
     world = World("append")
     writer = world.open()
@@ -808,7 +808,7 @@ def _every_segment_may_end_torn(patch: Patch) -> None:
 # (I8)
 @history(without=_every_segment_may_end_torn)
 def damage_in_a_closed_segment(patch: Patch) -> None:
-    """A trailer in a closed segment is damaged; "torn, ignored", and the reader jumps or waits for ever."""
+    """A trailer in a closed segment is damaged; a reader that took it for a torn write would skip or wait forever."""
     _small_segments(patch)
     world = World("append")
     writer, follower = world.open(), world.open()
@@ -920,7 +920,7 @@ def _one_version_is_remembered(patch: Patch) -> None:
 
 @history(without=_one_version_is_remembered)
 def checkpoint_read_back_too_late(patch: Patch) -> None:
-    """Our save is applied, its answer lost; another saves on top of it before we read back."""
+    """Our save is applied and its answer lost; another process saves over it before we read back."""
     world = World("put")
     ours, other = world.open(), world.open()
     first = ours.checkpoints.save("c", 1)
@@ -954,7 +954,7 @@ def _versions_by_stat(patch: Patch) -> None:
 
 @history(without=_versions_by_stat)
 def same_mtime_size_inode(patch: Patch) -> None:
-    """A file is replaced by one of the same size and time: a version made of these comes back."""
+    """A file is replaced by one of the same size and time: a version made of the two would recur."""
     import tempfile
 
     from bucketlog_backends.local import open_local
@@ -984,7 +984,7 @@ def _a_cursor_may_point_anywhere(patch: Patch) -> None:
 
 @history(without=_a_cursor_may_point_anywhere)
 def cursor_beyond_the_head(patch: Patch) -> None:
-    """A log was restored from a copy, and a consumer's cursor is past its end."""
+    """A log is restored from a copy, and the cursor of a consumer is past its end."""
     for mode in ("put", "append"):
         world = World(mode)
         world.open().stream().append([event("0"), event("1")])
@@ -1001,7 +1001,7 @@ def _days_are_not_compared(patch: Patch) -> None:
 
 @history(without=_days_are_not_compared)
 def ids_across_days(patch: Patch) -> None:
-    """Two writers, one id, two days: both may be stored; it is handed out once, and told."""
+    """Two writers store one id on two days at once: readers yield it once, and `verify` reports it."""
     world = World("put")
     one, other = (world.open() for _ in range(2))
     one.stream(partition_by="day").append(event("first", time=day(1)))
@@ -1032,7 +1032,7 @@ def _the_writer_goes_on(patch: Patch) -> None:
             try:
                 self._append(batch)
             except errors.BucketlogError:
-                failed = batch  # later ones first, then this one again
+                failed = batch  # the later ones first, then this one again
                 continue
             with self._changed:
                 self.written += len(batch)
@@ -1044,7 +1044,7 @@ def _the_writer_goes_on(patch: Patch) -> None:
 
 @history(without=_the_writer_goes_on)
 def buffered_writer_reorders(patch: Patch) -> None:
-    """Batch 1 fails, batch 2 lands, batch 1 is tried again."""
+    """Batch 1 fails, batch 2 lands, batch 1 is retried."""
     world = World("put")
     writer = world.open(on("put", Fail(errors.AccessDeniedError("no")), key=".jsonl"))
 
@@ -1066,7 +1066,7 @@ def _partitions_are_not_checked_first(patch: Patch) -> None:
 
 @history(without=_partitions_are_not_checked_first)
 def half_of_the_partitions(patch: Patch) -> None:
-    """An append over several partitions fails in the middle."""
+    """An append to several partitions fails halfway."""
     world = World("put")
     writer = world.open()
     by_subject = writer.stream(partition_by="subject")
@@ -1084,7 +1084,7 @@ def half_of_the_partitions(patch: Patch) -> None:
     assert world.ids() == ["new", "taken"]
 
 
-# -- what holds in any case --------------------------------------------------------------------------------------------
+# -- what depends on no single rule ------------------------------------------------------------------------------------
 
 
 # (I3)

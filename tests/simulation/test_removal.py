@@ -1,4 +1,4 @@
-"""Vacuums and truncates that die, fail, or run at once with others: the log stays what it was."""
+"""Vacuums and truncates that die, fail, or run at the same time: the log does not change."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MODES = ["put", "append"]
 
 
 def filled(mode):
-    """A log of which the first part was compacted, and truncated and vacuumed before; the floor is a day old."""
+    """Return a log whose first part was compacted, truncated and vacuumed. Its floor is a day old."""
     world = World(mode)
     stream = world.open().stream()
     for number in range(0, EVENTS, 3):
@@ -35,7 +35,7 @@ def ids_from(first, end=EVENTS):
 
 
 def is_sound(world, *, start):
-    """Whether all is there, a writer goes on, and another vacuum has nothing to complain of."""
+    """Check that all events are there, that a writer can append, and that another vacuum succeeds."""
     assert world.ids() == ids_from(start)
     assert world.problems() == ()
     assert world.open().stream().append(event("after")).offsets == (EVENTS,)
@@ -137,7 +137,7 @@ def test_vacuums_and_truncates_at_once_remove_no_event(mode):
                     stream.compact()
                 else:
                     stream.vacuum()
-        except BaseException as err:  # noqa: BLE001  (told below)
+        except BaseException as err:  # noqa: BLE001  (raised below)
             failures.append(err)
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(len(processes))]
@@ -152,7 +152,7 @@ def test_vacuums_and_truncates_at_once_remove_no_event(mode):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_readers_tails_and_writers_go_on_during_all_of_it(mode):
-    """Names are removed, by vacuums with the stream's own grace, whose storage is made to hurry."""
+    """Vacuums with the stream's own grace remove names; the clock of the storage runs fast."""
     world = World(mode)
     first = world.open()
     first.stream().append(event("0"))
@@ -167,7 +167,7 @@ def test_readers_tails_and_writers_go_on_during_all_of_it(mode):
             while not over.is_set():
                 upkeep.stream().compact()
                 upkeep.stream().vacuum()
-        except BaseException as err:  # noqa: BLE001  (told below)
+        except BaseException as err:  # noqa: BLE001  (raised below)
             failures.append(err)
 
     thread = threading.Thread(target=maintain)
@@ -178,7 +178,7 @@ def test_readers_tails_and_writers_go_on_during_all_of_it(mode):
             writer.stream().append(event(str(number)))
             expected.append(str(number))
             if number % 10 == 0:
-                # A grace goes by: for everybody, as all are awake.
+                # A grace period passes, for every process: all are awake.
                 world.pass_time(DAY + 1)
                 for process in (*writers, follower, upkeep, reading):
                     process.clock.advance(DAY + 1)
@@ -200,7 +200,7 @@ def test_readers_tails_and_writers_go_on_during_all_of_it(mode):
 # (I24)
 @pytest.mark.parametrize("mode", MODES)
 def test_clocks_of_machines_do_not_matter(mode):
-    """The client that vacuums is a year ahead, then a year behind: only the storage's clock counts."""
+    """The clock of the vacuuming client is a year fast, then a year slow: only the storage's clock counts."""
     for skew in (365 * DAY, -365 * DAY):
         world = filled(mode)
         process = world.open()
@@ -249,7 +249,7 @@ def test_vacuum_that_takes_longer_than_half_the_grace_looks_again():
     slow.plan(plan)
     slow.stream().vacuum()
 
-    assert len(lists) == 3  # once more as it was old, and once to remove
+    assert len(lists) == 3  # again because it was old, and once to remove
     assert is_sound(world, start=1)
 
 

@@ -1,6 +1,6 @@
-"""Writers, tails and listings that slept where a commit is one put: what they know has become untrue meanwhile.
+"""Writers, tails and listings that slept, where a commit is one PUT: what they know is outdated when they wake.
 
-Each is the shortest way to break a protocol without one of its rules, found by going through all of them.
+Each history is the shortest one that breaks the protocol without one of its rules; an exhaustive search found it.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ def test_history_is_noticed_when_its_rule_is_taken_out(one: History, monkeypatch
 
 
 def _append(world: World, *ids: str) -> None:
-    """Commit some events one by one, each in another process."""
+    """Commit events one by one, each in another process."""
     for one in ids:
         world.open().stream().append(event(one))
 
 
 def _on_its_way(world: World, *ids: str) -> Process:
-    """Send one commit that has yet to arrive at the next name."""
+    """Send a commit for the next name that arrives later."""
     late = world.open(lambda call: Hold() if call.method == "put" and call.key.endswith(".jsonl") else None)
     with pytest.raises(errors.OutcomeUnknownError):
         late.stream().append([event(one) for one in ids])
@@ -52,7 +52,7 @@ def _on_its_way(world: World, *ids: str) -> Process:
 
 
 def _sleep(process: Process, world: World, late: Process | None = None) -> None:
-    """Sleep while all is compacted and its names removed, and what is on its way lands under one of them."""
+    """Sleep while everything is compacted and the old names removed, and a late put lands under one of them."""
     world.remove_compacted()
     if late is not None:
         assert late.faulty.release()[0] is None
@@ -60,7 +60,7 @@ def _sleep(process: Process, world: World, late: Process | None = None) -> None:
 
 
 def _before(process: Process, method: str, key: str, do: Callable[[], None], *, nth: int = 1) -> None:
-    """Do something when the nth such call of a process is about to be sent."""
+    """Run something just before the nth such call of a process."""
     calls = itertools.count(1)
 
     def plan(call):
@@ -72,7 +72,7 @@ def _before(process: Process, method: str, key: str, do: Callable[[], None], *, 
 
 
 def _after_put(patch: Patch, process: Process, name: str, do: Callable[[], None]) -> None:
-    """Do something when a put of a process was applied, and its answer is on its way."""
+    """Run something after a put of a process is applied and before its answer arrives."""
     real = process.faulty.put
 
     def put(key, data, **how):
@@ -112,7 +112,7 @@ def _compacted_commits_tell_the_head(patch: Patch) -> None:
 # (I15)
 @history(without=_compacted_commits_tell_the_head)
 def next_name_behind_a_compacted_commit(patch: Patch) -> None:
-    """W's put of 1 lands, it sleeps, 1 and 2 are compacted and removed; 1 is acknowledged, and W appends again."""
+    """W's put of 1 lands; W sleeps; 1 and 2 are compacted and removed; 1 is acknowledged, and W appends again."""
     world = World("put")
     writer = world.open()
     writer.stream().append(event("0"))
@@ -131,7 +131,7 @@ def next_name_behind_a_compacted_commit(patch: Patch) -> None:
 # (I15)
 @history(without=_the_head_is_dated_when_it_is_noted)
 def sleep_before_the_head_is_noted(patch: Patch) -> None:
-    """W's put of 1 is answered at once, and found to count; W sleeps before it notes that; 2 comes and goes."""
+    """W's put of 1 succeeds and counts; W sleeps before it records that; 2 is written, compacted and removed."""
     world = World("put")
     writer = world.open()
     writer.stream().append(event("0"))
@@ -158,7 +158,7 @@ def _only_compacted_segments_are_searched(patch: Patch) -> None:
 # (I17)
 @history(without=_only_compacted_segments_are_searched)
 def own_commit_behind_what_was_compacted(patch: Patch) -> None:
-    """W lost 1, its put of 2 lands, it sleeps; [0,2) is compacted: what W last knew is below the floor, 2 is not."""
+    """W loses 1, its put of 2 lands, W sleeps; [0,2) is compacted: W's last head is below the floor, 2 is not."""
     world = World("put")
     writer = world.open()
     writer.stream().append(event("0"))
@@ -188,7 +188,7 @@ def _a_name_of_another_is_lost(patch: Patch) -> None:
 # (I17)
 @history(without=_a_name_of_another_is_lost)
 def own_commit_whose_name_another_has(patch: Patch) -> None:
-    """W's put of 1 lands, the answer is lost, W sleeps; 1 is compacted and removed, a late put takes it; W reads it."""
+    """W's put of 1 lands without an answer; 1 is compacted and removed; a late put takes the name; W reads it."""
     world = World("put")
     writer = world.open()
     writer.stream().append(event("0"))
@@ -206,11 +206,11 @@ def own_commit_whose_name_another_has(patch: Patch) -> None:
     assert world.ids() == ["0", "1", "2"]
 
 
-# -- what is read by name ----------------------------------------------------------------------------------------------
+# -- reading by name ---------------------------------------------------------------------------------------------------
 
 
 def _age_is_asked_when_reading_begins(patch: Patch) -> None:
-    """And not of each segment that was read."""
+    """The age is not checked again for each segment read."""
     real = partition_reader.PartitionReader._live
 
     def live(self, **how):
@@ -226,7 +226,7 @@ def _age_is_asked_when_reading_begins(patch: Patch) -> None:
 # (I18)
 @history(without=_age_is_asked_when_reading_begins)
 def tail_asleep_at_a_request(patch: Patch) -> None:
-    """A tail asks for 1 and sleeps; 1 and 2 are compacted and removed, and a late put of 1 is what it gets."""
+    """A tail requests 1 and sleeps; 1 and 2 are compacted and removed; the tail gets a late put of 1."""
     world = World("put")
     _append(world, "0")
     late = _on_its_way(world, "late 0", "late 1", "late 2")
@@ -244,7 +244,7 @@ def tail_asleep_at_a_request(patch: Patch) -> None:
 # (I18)
 @history(without=_age_is_asked_when_reading_begins)
 def tail_that_waits_for_its_consumer(patch: Patch) -> None:
-    """A tail hands out 1 and goes on when its consumer asks, days later; a late put of 2 has taken that name again."""
+    """A tail yields 1; its consumer asks for more days later, when a late put of 2 has taken that name again."""
     world = World("put")
     _append(world, "0")
     follower = world.open()
@@ -262,13 +262,13 @@ def tail_that_waits_for_its_consumer(patch: Patch) -> None:
 
 
 def _asleep_after_a_lost_race() -> tuple[World, Process]:
-    """Return a process that will lose 1, and sleep before it reads what won, under a name that is a stray's then."""
+    """Return a process that loses 1 and sleeps before it reads the winner; an orphan has the name by then."""
     world = World("put")
     writer = world.open()
     writer.stream().append(event("0"))
     late = _on_its_way(world, "late 0", "late 1", "late 2")
     _append(world, "1")
-    # The first time it reads 1 it only looks whose it is.
+    # The first read of 1 only checks who wrote it.
     _before(writer, "get", seg.segment_name(1), lambda: _sleep(writer, world, late), nth=2)
     return world, writer
 
@@ -276,7 +276,7 @@ def _asleep_after_a_lost_race() -> tuple[World, Process]:
 # (I18)
 @history(without=_age_is_asked_when_reading_begins)
 def hole_behind_a_stray(patch: Patch) -> None:
-    """W loses 1 and sleeps before it reads it; a longer stray is there then, and W goes on behind that."""
+    """W loses 1 and sleeps before it reads 1, which is a longer orphan by then; W appends after the orphan."""
     world, writer = _asleep_after_a_lost_race()
 
     assert writer.stream().append(event("2")).offsets == (2,)
@@ -288,7 +288,7 @@ def hole_behind_a_stray(patch: Patch) -> None:
 # (I18, I21)
 @history(without=_age_is_asked_when_reading_begins)
 def id_learned_from_a_stray(patch: Patch) -> None:
-    """W loses 1 and sleeps before it reads it; a stray is there then, and holds the id that W is to skip if stored."""
+    """W loses 1 and sleeps before it reads 1, by then an orphan with the id that W skips if stored."""
     world, writer = _asleep_after_a_lost_race()
 
     done = writer.stream().append(event("late 0"), on_duplicate="skip")
@@ -301,7 +301,7 @@ def id_learned_from_a_stray(patch: Patch) -> None:
 
 
 def _listings_are_believed(patch: Patch) -> None:
-    """However long they took, and whether or not they lead to the floor."""
+    """However long the listings took, and whether or not they reach the floor."""
     patch.setattr(partition_reader.PartitionReader, "is_stale", lambda self: self.age is None)
     patch.setattr(partition_reader.PartitionReader, "_is_whole", lambda self, listed: True)
 
@@ -309,7 +309,7 @@ def _listings_are_believed(patch: Patch) -> None:
 # (I19)
 @history(without=_listings_are_believed)
 def bounds_older_than_the_listing(patch: Patch) -> None:
-    """W reads the bounds and sleeps; all is truncated and removed; W lists nothing, as if the log were yet to begin."""
+    """W reads the bounds and sleeps; everything is truncated and removed; W lists nothing, as in an empty log."""
     world = World("put")
     _append(world, "0", "1", "2")
     world.remove_compacted()
@@ -333,7 +333,7 @@ def _torn_listings_are_believed(patch: Patch) -> None:
 # (I19)
 @history(without=_torn_listings_are_believed)
 def merged_between_two_pages(patch: Patch) -> None:
-    """W lists [0,1) and [1,2), whose indexes it has; they and [2,3) become [0,3), listed before, and go; W lists on."""
+    """W lists [0,1) and [1,2); they and [2,3) become [0,3), which sorts before them, and are removed; W lists on."""
     world = World("put")
     _append(world, "0", "1", "2")
     for number in range(3):

@@ -1,4 +1,4 @@
-"""A world to break a log in: one storage, any number of processes, each with its own faults and its own clock."""
+"""A simulated world: one storage and any number of processes, each with faults and a clock of its own."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 
 HOUR = 3600.0
 DAY = 24 * HOUR
-FOLDER = "streams/s/0/"  # of the partition that is played with
+FOLDER = "streams/s/0/"  # of the partition under test
 
 _numbers = itertools.count()
 
 
 class ServerTimes:
-    """The clock of the storage itself, and when it stored what; a test moves it."""
+    """The clock of the storage, which a test controls, and the time at which each key was stored."""
 
     def __init__(self) -> None:
         self.clock = FakeClock()
@@ -40,19 +40,19 @@ class ServerTimes:
     def stored(self, key: str) -> None:
         self._stored[key] = self.clock.now()
 
-    def told(self, key: str, stat: Stat) -> Stat:
+    def apply_to(self, key: str, stat: Stat) -> Stat:
         return stat._replace(modified=self._stored.get(key, stat.modified))
 
 
 class Directory(MemoryBackend):
-    """The memory backend, with the time of a storage that has a clock of its own."""
+    """The memory backend, with times from the clock of the storage."""
 
     def __init__(self, url: str, times: ServerTimes) -> None:
         super().__init__(open_memory(url, {}, create=True)._root, url)
         self._times = times
 
     def head(self, key: str) -> Stat:
-        return self._times.told(key, super().head(key))
+        return self._times.apply_to(key, super().head(key))
 
     def put(self, key: str, data: bytes, *, if_version: Condition = ANY) -> str:
         version = super().put(key, data, if_version=if_version)
@@ -78,20 +78,20 @@ class World:
         self._seeds = itertools.count(1)
         self.clock = FakeClock()
         self.times = ServerTimes()
-        self.open().close()  # the store is made, and proven, before anything goes wrong
+        self.open().close()  # the store is created and probed before anything fails
 
     def backend(self):
-        """One more handle without faults."""
+        """Return another handle, without faults."""
         return (ObjectStore if self.mode == "put" else Directory)(self.url, self.times)
 
     def pass_time(self, seconds: float) -> None:
-        """Let time go by for the storage. Each process has a clock of its own."""
+        """Advance the clock of the storage. Each process has a clock of its own."""
         self.times.clock.advance(seconds)
 
     def names(self, stream: str = "s") -> list[str]:
-        """List the names in the stream's partition `0`."""
+        """List the names in partition `0` of a stream."""
         folder = f"streams/{stream}/0/"
-        return [one.key.removeprefix(folder) for one in self.backend().list(folder)]
+        return [entry.key.removeprefix(folder) for entry in self.backend().list(folder)]
 
     def open(
         self,
@@ -101,7 +101,7 @@ class World:
         backend: Backend | None = None,
         **options: object,
     ) -> Process:
-        """Start a process: a store handle with faults (on a backend of this world), and a clock of its own."""
+        """Start a process: a store handle on a backend of this world, with faults and a clock of its own."""
         clock = clock or FakeClock(seed=next(self._seeds))
         faulty = with_faults(backend or self.backend())
         store = bucketlog.open(faulty, clock=clock, **options)
@@ -110,10 +110,10 @@ class World:
         return Process(store, faulty, clock)
 
     def compact(self, first: int, following: int) -> None:
-        """Compact what begins between two offsets, in one process more."""
+        """Compact the segments that start between two offsets, in another process."""
         with self.open() as compactor:
             reader = compactor.stream()._state.reader("0")
-            inside = [one for one in reader.list_segments() if first <= one.first < following]
+            inside = [segment for segment in reader.list_segments() if first <= segment.first < following]
             compaction.merge(reader, inside, first=first, progress=lambda size: None)
 
     def vacuum(self, **how: object) -> bucketlog.VacuumReport:
@@ -121,7 +121,7 @@ class World:
             return process.stream().vacuum(**how)
 
     def remove_compacted(self) -> None:
-        """Compact all, and let two vacuums remove the live segments, a day and a bit apart."""
+        """Compact everything, then remove the live segments by two vacuums more than a day apart."""
         with self.open() as process:
             process.stream().compact()
         self.vacuum()
@@ -129,11 +129,11 @@ class World:
         self.vacuum()
 
     def is_locked(self) -> bool:
-        """Tell whether a handle is inside a lock."""
+        """Return True if a handle holds a lock."""
         return any(held.owners for held in open_memory(self.url, {}, create=True)._root._folders.values())
 
     def events(self, stream: str = "s") -> list[bucketlog.Event]:
-        """Read all there is, as a fresh process would."""
+        """Read all events, as a new process would."""
         with self.open(read_only=True) as fresh:
             fresh.use_one_thread()
             return list(fresh.stream(stream).read())
@@ -147,7 +147,7 @@ class World:
 
 
 class Process:
-    """A store handle, and the levers to break it."""
+    """A store handle and the means to make it fail."""
 
     def __init__(self, store: bucketlog.EventStore, faulty: FaultyBackend, clock: FakeClock) -> None:
         self.store, self.faulty, self.clock = store, faulty, clock
@@ -166,7 +166,7 @@ class Process:
         self.faulty.plan = lambda call: None
 
     def use_one_thread(self) -> None:
-        """Do at once what would be done side by side or later, so that a history can be played again."""
+        """Run concurrent and deferred work at once, so that a history can be replayed."""
         self.store._root._executor = AtOnce()
         self.store._root._syncer = ByHand(self.store._root)
 
@@ -191,13 +191,13 @@ class AtOnce(Executor):
         future = Future()
         try:
             future.set_result(fn(*args, **kwargs))
-        except BaseException as err:  # noqa: BLE001  (an executor hands on whatever was raised)
+        except BaseException as err:  # noqa: BLE001  (an executor passes on any exception)
             future.set_exception(err)
         return future
 
 
 class ByHand:
-    """Syncs keys when it is told to."""
+    """Syncs keys when the test asks for it."""
 
     def __init__(self, root: Root) -> None:
         self._root = root
@@ -210,7 +210,9 @@ class ByHand:
         keys, self._keys = sorted(set(self._keys)), []
         for key in keys:
             try:
-                with suppress(errors.NotFoundError):  # as the real one: sealed, compacted and removed since
+                with suppress(
+                    errors.NotFoundError
+                ):  # like the real one: the segment may have been compacted and removed
                     self._root._sync_now(key)
             except errors.BucketlogError as err:
                 self._root._fail(err)
