@@ -152,7 +152,7 @@ def raise_bounds(root: Root, folder: str, *, start: int, floor: int, grace_secon
 
         data = _encode(wanted, _steps_to_keep(record.steps, grace_seconds))
         condition = ABSENT if record.version is None else record.version
-        if put_and_settle(root, key, data, if_version=condition, judge=is_reached, doing=doing):
+        if put_and_settle(root, key, data, if_version=condition, resolve=is_reached, doing=doing):
             return reached[-1]
     msg = f"{doing}: others kept replacing {key}; try again later"
     raise ConflictError(msg)

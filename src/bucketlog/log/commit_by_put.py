@@ -103,7 +103,7 @@ class PutCommitter:
 
         doing = f"append to {self._view.where} (write id {write_id})"
         try:
-            return put_and_settle(self._root, key, data, if_version=ABSENT, judge=is_ours, doing=doing)
+            return put_and_settle(self._root, key, data, if_version=ABSENT, resolve=is_ours, doing=doing)
         except OutcomeUnknownError as err:
             err.write_id = write_id
             raise

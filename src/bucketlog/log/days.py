@@ -9,7 +9,7 @@ from bucketlog.errors import StreamSettingsError
 from bucketlog.format.names import name_of
 from bucketlog.format.segments import Segment, parse_segment
 from bucketlog.log.commit_rule import request_of
-from bucketlog.log.ids import Suspects
+from bucketlog.log.ids import Candidates
 
 if TYPE_CHECKING:
     import threading
@@ -60,11 +60,11 @@ class Days:
                 for one in set(here) - self._writer(day).view.stored_among(here):  # another has truncated the day since
                     del found[one]
                     self.known.pop(one, None)
-            left = Suspects([one for one in ids if one not in found])
+            left = Candidates([one for one in ids if one not in found])
             for day, writer in self._writers.items():
                 if stored := writer.view.in_segments(left):
                     found.update(dict.fromkeys(stored, day))
-                    left = Suspects([one for one in left.ids if one not in stored])
+                    left = Candidates([one for one in left.ids if one not in stored])
             return found
 
     def _look(self) -> int:

@@ -97,7 +97,7 @@ class _Hashes:
         return found
 
 
-class Suspects:
+class Candidates:
     """Ids that may be stored, with what many partitions or segments need to tell."""
 
     def __init__(self, ids: Sequence[str]) -> None:
@@ -147,7 +147,7 @@ class Ids:
         self._blocks: Cache[Mapping[str, int]] = Cache(_BLOCKS_CACHED)
 
     @property
-    def put_away(self) -> bool:
+    def evicted(self) -> bool:
         """Whether there are others of live offsets than the newest."""
         return bool(self._runs)
 
@@ -158,7 +158,7 @@ class Ids:
         else:
             self.newest.update(zip(ids, range(first, first + len(ids)), strict=True))
         while len(self.newest) >= 2 * RUN_EVENTS:
-            self._put_away()
+            self._evict()
 
     def learn_segment(self, segment: CompactedSegment) -> None:
         """Take in all ids of a compacted segment, by its index."""
@@ -205,20 +205,20 @@ class Ids:
         old = [one for one in ids if one <= self._high]
         if len(old) <= _FEW:
             return any(self.find(one) is not None for one in old)
-        return any(self.find(one) is not None for one in self._left_of(Suspects(old)))
+        return any(self.find(one) is not None for one in self._left_of(Candidates(old)))
 
-    def in_segments(self, suspects: Suspects) -> set[str]:
+    def in_segments(self, candidates: Candidates) -> set[str]:
         """Return those of some ids that stand in compacted segments."""
-        if not self._segments or not suspects.ids or suspects.low > self._high:
+        if not self._segments or not candidates.ids or candidates.low > self._high:
             return set()
-        few = len(suspects.ids) <= _FEW
-        return {one for one in (suspects.ids if few else self._left_of(suspects)) if self.find(one) is not None}
+        few = len(candidates.ids) <= _FEW
+        return {one for one in (candidates.ids if few else self._left_of(candidates)) if self.find(one) is not None}
 
-    def _left_of(self, suspects: Suspects) -> set[str]:
+    def _left_of(self, candidates: Candidates) -> set[str]:
         """Return those of some ids that filters and ranges do not rule out."""
         import numpy as np
 
-        ids, hashes, masks = suspects.ids, suspects.hashes, suspects.masks
+        ids, hashes, masks = candidates.ids, candidates.hashes, candidates.masks
         passed = self._hashes.may_hold(hashes)
         left: set[str] = set()
         for segment in self._segments.values():
@@ -233,7 +233,7 @@ class Ids:
         left.update(ids[place] for place in np.flatnonzero(passed).tolist())
         return left
 
-    def _put_away(self) -> None:
+    def _evict(self) -> None:
         """Put the oldest of the newest ids away."""
         ids = list(islice(self.newest, RUN_EVENTS))
         offsets = [self.newest.pop(one) for one in ids]

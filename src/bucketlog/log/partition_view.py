@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from bucketlog.format.segments import Segment
     from bucketlog.log.commit_rule import Decision, Request
-    from bucketlog.log.ids import Suspects
+    from bucketlog.log.ids import Candidates
     from bucketlog.log.regions import Region
     from bucketlog.storage.root import Root
 
@@ -117,7 +117,7 @@ class PartitionView:
             self.load()
             return {event_id for event_id in ids if self._ask(partial(self.ids.find, event_id)) is not None}
 
-    def in_segments(self, candidates: Suspects) -> set[str]:
+    def in_segments(self, candidates: Candidates) -> set[str]:
         """Return which of some ids compacted segments hold, of those segments that are known already."""
         with self.lock:
             if self._indexed_to is None:
@@ -267,7 +267,7 @@ class PartitionView:
         """Return the ids that stand under this partition among those of all days."""
         if self._days is None:
             return ()
-        if self.ids.put_away:
+        if self.ids.evicted:
             return [event_id for event_id, day in list(self._days.items()) if day == self.partition]
         return self.ids.newest
 

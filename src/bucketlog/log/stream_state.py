@@ -119,7 +119,7 @@ class StreamState:
         wanted = StreamSettings(choice or "single")
         key = self.folder + "stream.json"
         data = encode_document(asdict(wanted))
-        if put_and_settle(self.root, key, data, if_version=ABSENT, judge=_not_ours, doing=f"append to {self.where}"):
+        if put_and_settle(self.root, key, data, if_version=ABSENT, resolve=_not_ours, doing=f"append to {self.where}"):
             self._settings = wanted
             return wanted
         return self.settings_for(choice) or wanted

@@ -207,7 +207,7 @@ def merge(
         key = reader.folder + compacted_name(begin, end)
         doing = f"compact {reader.where}, offsets {begin} to {end}"
         # The name stands for this content; whoever stored it stored the same (I25).
-        put_and_settle(reader.root, key, data, if_version=ABSENT, judge=_as_good_as_ours, doing=doing)
+        put_and_settle(reader.root, key, data, if_version=ABSENT, resolve=_as_good_as_ours, doing=doing)
         written.append(Segment(key, begin, end, len(data)))
     return written
 

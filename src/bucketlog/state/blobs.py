@@ -215,7 +215,7 @@ class Blobs:
 
         doing = f"put blob {blob.digest} in {self._root.url}"
         try:
-            put_and_settle(self._root, key, data, if_version=ABSENT, judge=resolve, doing=doing)
+            put_and_settle(self._root, key, data, if_version=ABSENT, resolve=resolve, doing=doing)
         except UnprovenStorageError:
             raise
         except OutcomeUnknownError as err:

@@ -198,7 +198,7 @@ class Checkpoints:
     def _replace(self, key: str, data: bytes, found: _Found, mark: str | None, doing: str) -> bool:
         """Replace the object that was found; return True if that was done, False if it was not and never will be."""
 
-        def judge(content: Content | None, /, *, unclear: bool) -> bool | None:
+        def resolve(content: Content | None, /, *, unclear: bool) -> bool | None:
             history = _history(content)
             if mark is None and history is None:
                 return True  # deleted, by us or by another
@@ -210,7 +210,7 @@ class Checkpoints:
                 return False
             return None
 
-        return put_and_settle(self._root, key, data, if_version=found.condition, judge=judge, doing=doing)
+        return put_and_settle(self._root, key, data, if_version=found.condition, resolve=resolve, doing=doing)
 
     def _mark(self, key: str, condition: Condition) -> _Found | None:
         """Replace the empty object of a deleted checkpoint by a unique one; return None if that surely or maybe failed.

@@ -140,14 +140,14 @@ class Objects:
                 raise OutcomeUnknownError(msg, key=key) from err
 
     def _put_absent(self, key: str, data: bytes, doing: str) -> None:
-        def judge(content: Content | None, /, *, unclear: bool) -> bool | None:
+        def resolve(content: Content | None, /, *, unclear: bool) -> bool | None:
             if not unclear:
                 return False
             return True if content is not None and content.data == data else None
 
         if len(data) > PUT_BYTES_MAX:
             raise _too_large(doing, data)
-        if not put_and_settle(self._root, key, data, if_version=ABSENT, judge=judge, doing=doing):
+        if not put_and_settle(self._root, key, data, if_version=ABSENT, resolve=resolve, doing=doing):
             msg = f"{doing}: something is stored there already, and if_absent=True was given; read it and decide again"
             raise ConflictError(msg)
 

@@ -212,14 +212,14 @@ class Snapshots:
         raise ConflictError(msg)
 
     def _put(self, key: str, data: bytes, condition: Condition, doing: str, *, replace: bool) -> bool:
-        def judge(content: Content | None, /, *, unclear: bool) -> bool | None:
+        def resolve(content: Content | None, /, *, unclear: bool) -> bool | None:
             if content is not None and content.data == data:
                 return True
             # Ours may have been applied and then replaced; sending it again would apply it twice. Without `replace`,
             # any other content is a conflict, whichever came first.
             return None if unclear and replace else False
 
-        return put_and_settle(self._root, key, data, if_version=condition, judge=judge, doing=doing)
+        return put_and_settle(self._root, key, data, if_version=condition, resolve=resolve, doing=doing)
 
 
 # -- names -------------------------------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from bucketlog.storage.root import Root
 
 
-class Judge(Protocol):
+class Resolver(Protocol):
     """Says what became of a put, from what is stored instead of what was there before."""
 
     def __call__(self, content: Content | None, /, *, unclear: bool) -> bool | None:
@@ -38,7 +38,7 @@ class Judge(Protocol):
         ...
 
 
-def put_and_settle(root: Root, key: str, data: bytes, *, if_version: Condition, judge: Judge, doing: str) -> bool:
+def put_and_settle(root: Root, key: str, data: bytes, *, if_version: Condition, resolve: Resolver, doing: str) -> bool:
     """Put under a condition until it is certain what became of it; tell whether it was applied.
 
     Where the old version is still there (or still nothing, with `ABSENT`), the same bytes are sent again.
@@ -48,7 +48,7 @@ def put_and_settle(root: Root, key: str, data: bytes, *, if_version: Condition, 
         key: Where to.
         data: The whole content.
         if_version: `ABSENT` or the version that must still be there.
-        judge: Decides when something else is found.
+        resolve: Decides when something else is found.
         doing: What is being done and where, for the message, such as `save checkpoint 'a' in s3://b/c`.
 
     Raises:
@@ -83,7 +83,7 @@ def put_and_settle(root: Root, key: str, data: bytes, *, if_version: Condition, 
             continue
         if (found is None) if if_version is ABSENT else (found is not None and found.version == if_version):
             continue
-        verdict = judge(found, unclear=unclear)
+        verdict = resolve(found, unclear=unclear)
         if verdict is not None:
             return verdict
         break
