@@ -98,8 +98,26 @@ def test_lost_answer_whose_write_was_replaced_since_is_a_success(place):
 
     root.backend.plan = plan
 
-    assert raised(root, floor=4).floor >= 4
+    assert raised(root, floor=4) == Bounds(0, 9)
     assert stored(place)["floor"] == 9
+
+
+def test_what_one_attempt_found_is_not_the_result_of_the_next(place):
+    root, other = place.open(), place.open()
+    raised(root, floor=1)
+    others = iter([Bounds(0, 3), Bounds(2, 5)])
+
+    def plan(call):
+        bounds = next(others, None) if call.method == "put" else None
+        if bounds is None:
+            return None
+        raised(other, start=bounds.start, floor=bounds.floor)  # first: the answer is a conflict, twice
+        return LoseAnswer()
+
+    root.backend.plan = plan
+
+    assert raised(root, floor=7) == Bounds(2, 7)
+    assert raised(root, floor=8) == Bounds(2, 8)
 
 
 # (I22)
@@ -312,5 +330,5 @@ def test_rivals_that_never_let_it_through_are_told(place):
 
     root.backend.plan = plan
 
-    with pytest.raises(ConflictError, match="others kept"):
+    with pytest.raises(ConflictError, match="other processes replaced"):
         raised(root, floor=1_000_000)

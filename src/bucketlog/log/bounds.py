@@ -1,7 +1,8 @@
-"""The bounds of a partition: where its log begins, and the floor below which no live segment's name counts.
+"""The bounds of a partition: the start of its log, and the floor below which live segments do not count.
 
-They are only ever raised, by compare-and-set, and `bounds.json` remembers since when earlier ones were in force, by the
-storage's own clock: what they left behind may go a grace later, however often they are raised meanwhile.
+Bounds never go down; they are raised by compare-and-set. `bounds.json` also records since when earlier bounds were in
+force, by the storage's clock: the segments that they put out of use may be removed a grace later, no matter how often
+the bounds are raised in between.
 """
 
 from __future__ import annotations
@@ -26,41 +27,41 @@ if TYPE_CHECKING:
     from bucketlog.storage.root import Root
 
 _NAME = "bounds.json"
-# So many steps of a grace are remembered: what lies below a step that is not goes with the next, so much later.
+# Steps remembered per grace. Segments below a forgotten step go with the next one, at most 1/16 of a grace later.
 _STEPS_A_GRACE = 16
 
 
 class Bounds(NamedTuple):
-    """Where a partition begins, and the floor below which no live segment's name counts."""
+    """The start of a partition's log, and the floor below which live segments do not count."""
 
     start: int = 0
     floor: int = 0
 
     def raised_to(self, start: int, floor: int) -> Bounds:
-        """Return the bounds that are at least these, and at least as high as asked; no name before the start counts."""
+        """Return these bounds, raised to `start` and `floor` where they are lower; the floor is at least the start."""
         start = max(self.start, start)
         return Bounds(start, max(self.floor, floor, start))
 
     def counts(self, first: int) -> bool:
-        """Tell whether a live segment that begins at an offset counts."""
+        """Return True if a live segment that begins at offset `first` counts."""
         return first >= self.floor
 
     def reach(self, other: Bounds) -> bool:
-        """Tell whether these are at least as high as others."""
+        """Return True if these bounds are at least as high as `other`."""
         return self.start >= other.start and self.floor >= other.floor
 
 
 class InForce(NamedTuple):
-    """Bounds, and since when they, or higher ones, are in force: a time of the storage's clock."""
+    """Bounds, and since when they or higher ones are in force, by the storage's clock."""
 
     bounds: Bounds
     since: datetime
 
 
 class BoundsRecord(NamedTuple):
-    """What `bounds.json` holds, and holds of the past.
+    """The content of `bounds.json`: the bounds and their history.
 
-    `version` is None where there is no such object. `steps` are in the order of time; the last one is `bounds` itself.
+    `version` is None if the object does not exist. `steps` are in chronological order; the last one is `bounds` itself.
     """
 
     bounds: Bounds = Bounds()
@@ -74,31 +75,31 @@ def bounds_key(folder: str) -> str:
 
 
 def read_bounds(backend: Backend, folder: str, *, where: str) -> Bounds:
-    """Read a partition's bounds; all zero where none were set yet.
+    """Read a partition's bounds; zeros if none were set yet.
 
     Args:
-        backend: Where to read.
+        backend: The storage.
         folder: The partition's key prefix.
         where: Store, stream and partition, for messages.
 
     Raises:
-        CorruptCheckpointError: They are damaged.
+        CorruptCheckpointError: `bounds.json` is damaged.
     """
     key = bounds_key(folder)
     try:
         data = backend.get(key).data
     except NotFoundError:
         return Bounds()
-    with _telling_damage(key, where):
+    with _damage_raised(key, where):
         return _parse_bounds(orjson.loads(data))
 
 
 def read_record(root: Root, folder: str, *, where: str) -> BoundsRecord:
-    """Read a partition's bounds, and since when they and earlier ones are in force.
+    """Read a partition's bounds and their history.
 
     Raises:
-        CorruptCheckpointError: They are damaged.
-        BackendUnavailableError: They were replaced again and again meanwhile.
+        CorruptCheckpointError: `bounds.json` is damaged.
+        BackendUnavailableError: It was replaced during every attempt.
     """
     key = bounds_key(folder)
     for _ in Retries(root.clock):
@@ -107,28 +108,28 @@ def read_record(root: Root, folder: str, *, where: str) -> BoundsRecord:
         except NotFoundError:
             return BoundsRecord()
         stat = root.backend.head(key)
-        if stat.version == content.version:  # else it was replaced between the two
-            with _telling_damage(key, where):
+        if stat.version == content.version:  # else it was replaced between the two requests
+            with _damage_raised(key, where):
                 return _parse_record(orjson.loads(content.data), content.version, stat.modified)
-    msg = f"read {where}: {key} was another one at every look; try again later"
+    msg = f"read {where}: {key} was replaced during every attempt; try again later"
     raise BackendUnavailableError(msg)
 
 
 def raise_bounds(root: Root, folder: str, *, start: int, floor: int, grace_seconds: float, doing: str) -> Bounds:
-    """Raise a partition's bounds by compare-and-set, never lowering either; return what holds then, which may be more.
+    """Raise a partition's bounds by compare-and-set; return the bounds now in force, which may be higher.
 
     Args:
         root: The store.
         folder: The partition's key prefix.
-        start: Where the log is to begin, if it does not begin later.
-        floor: What it is to be, at least.
-        grace_seconds: The stream's: for so long it is remembered since when earlier bounds were in force.
-        doing: What is being done and where, for messages.
+        start: The lowest start of the log that is wanted.
+        floor: The lowest floor that is wanted.
+        grace_seconds: The stream's grace: how long the history of earlier bounds is kept.
+        doing: The operation and its place, for messages.
 
     Raises:
-        CorruptCheckpointError: They are damaged.
-        OutcomeUnknownError: They may have been raised, or may be later; either is safe.
-        ConflictError: Others kept raising them meanwhile.
+        CorruptCheckpointError: `bounds.json` is damaged.
+        OutcomeUnknownError: The bounds may have been raised, or may still be; either is safe.
+        ConflictError: Other processes kept raising them.
         BackendUnavailableError: Nothing was written.
     """
     key = bounds_key(folder)
@@ -137,35 +138,45 @@ def raise_bounds(root: Root, folder: str, *, start: int, floor: int, grace_secon
         wanted = record.bounds.raised_to(start, floor)
         if wanted == record.bounds:
             return wanted
-
-        reached = [wanted]
-
-        def is_reached(found: Content | None, *, unclear: bool, reached: list[Bounds] = reached) -> bool | None:  # noqa: ARG001
-            if found is None:
-                return None  # it is never removed
-            with _telling_damage(key, doing):
-                there = _parse_bounds(orjson.loads(found.data))
-            if not there.reach(reached[0]):
-                return False
-            reached.append(there)  # ours, or another's who raised them at least as far: then ours have become needless
-            return True
-
         data = _encode(wanted, _steps_to_keep(record.steps, grace_seconds))
         condition = ABSENT if record.version is None else record.version
-        if put_and_settle(root, key, data, if_version=condition, resolve=is_reached, doing=doing):
-            return reached[-1]
-    msg = f"{doing}: others kept replacing {key}; try again later"
+        reached = _Reached(wanted, key, doing)
+        if put_and_settle(root, key, data, if_version=condition, resolve=reached, doing=doing):
+            return reached.bounds
+    msg = f"{doing}: other processes replaced {key} during every attempt; try again later"
     raise ConflictError(msg)
 
 
+class _Reached:
+    """Resolves one attempt to raise the bounds: it succeeded if the stored bounds are at least as high.
+
+    Attributes:
+        bounds: The bounds in force after a success; another process may have raised them further.
+    """
+
+    def __init__(self, wanted: Bounds, key: str, doing: str) -> None:
+        self.bounds = wanted
+        self._wanted, self._key, self._doing = wanted, key, doing
+
+    def __call__(self, content: Content | None, /, *, unclear: bool) -> bool | None:  # noqa: ARG002  (the stored bounds say enough)
+        if content is None:
+            return None  # bounds.json is never removed
+        with _damage_raised(self._key, self._doing):
+            stored = _parse_bounds(orjson.loads(content.data))
+        if not stored.reach(self._wanted):
+            return False
+        self.bounds = stored
+        return True
+
+
 def _steps_to_keep(steps: tuple[InForce, ...], grace_seconds: float) -> list[InForce]:
-    """Return the steps of a record that is about to be replaced which are still of use, never more than a few."""
+    """Return the steps to copy into the next record: those still needed, and never more than a few."""
     kept: list[InForce] = []
     for step in steps:
         if not kept or step.since - kept[-1].since >= timedelta(seconds=grace_seconds / _STEPS_A_GRACE):
             kept.append(step)
     old = [step for step in kept if kept[-1].since - step.since >= timedelta(seconds=grace_seconds)]
-    return kept[max(len(old) - 1, 0) :]  # of those that are old enough already the newest says all
+    return kept[max(len(old) - 1, 0) :]  # the newest step that is older than a grace covers all before it
 
 
 def _encode(bounds: Bounds, steps: list[InForce]) -> bytes:
@@ -174,7 +185,7 @@ def _encode(bounds: Bounds, steps: list[InForce]) -> bytes:
 
 
 @contextmanager
-def _telling_damage(key: str, where: str) -> Iterator[None]:
+def _damage_raised(key: str, where: str) -> Iterator[None]:
     try:
         yield
     except (ValueError, KeyError, TypeError) as err:
@@ -188,10 +199,10 @@ def _parse_record(value: dict[str, object], version: Version, modified: datetime
     steps = [InForce(_bounds(start, floor), datetime.fromisoformat(since)) for start, floor, since in raised]
     steps.append(InForce(bounds, modified))
     if any(step.since.tzinfo is None for step in steps):
-        msg = "a time without its zone"
+        msg = "a time has no time zone"
         raise ValueError(msg)
     if not all(later.bounds.reach(earlier.bounds) for earlier, later in pairwise(steps)):
-        msg = "bounds that were lowered"
+        msg = "the bounds were lowered"
         raise ValueError(msg)
     return BoundsRecord(bounds, version, tuple(steps))
 
@@ -203,5 +214,5 @@ def _parse_bounds(value: dict[str, object]) -> Bounds:
 def _bounds(start: object, floor: object) -> Bounds:
     if type(start) is int and type(floor) is int and min(start, floor) >= 0:
         return Bounds(start, floor)
-    msg = f"bounds ({start!r}, {floor!r})"
+    msg = f"invalid bounds ({start!r}, {floor!r})"
     raise ValueError(msg)

@@ -1,7 +1,7 @@
-"""The ids of a partition: exactly which are stored, in bounded memory.
+"""The ids of a partition: an exact answer to "is this id stored?", in bounded memory.
 
-The newest ids are held as they are. Of older ones only ranges, filters and hashes are held; where those do not rule an
-id out, what is stored is read. Ids that ascend with time, as UUIDv7s do, are ruled out by one comparison.
+The newest ids are kept in memory. For older ones only ranges, filters and hashes are kept; an id that these do not rule
+out is looked up in the stored segments. Ids that ascend with time, as UUIDv7s do, are ruled out by one comparison.
 """
 
 from __future__ import annotations
@@ -22,26 +22,26 @@ if TYPE_CHECKING:
 
     from bucketlog.format.compacted import CompactedSegment
 
-RUN_EVENTS = 32 * 1024  # that many ids are put away at a time, once there are twice as many
+RUN_EVENTS = 32 * 1024  # ids evicted at a time, once twice as many are in memory
 _RUNS_CACHED = 2
 _BLOCKS_CACHED = 64
-_FEW = 16  # so few are looked up one by one, without numpy
+_FEW = 16  # up to this many ids are looked up one by one, without loading numpy
 
 
 class Known(Protocol):
-    """What the commit protocol asks."""
+    """The questions that the commit protocol asks about ids."""
 
     def find(self, event_id: str) -> int | None:
         """Return the offset of a stored id, or None."""
         ...
 
     def knows_any(self, ids: Collection[str]) -> bool:
-        """Tell whether any of these ids is stored."""
+        """Return True if any of these ids is stored."""
         ...
 
 
 class _Run(NamedTuple):
-    """Ids of the live offsets `[first, next)` that were put away: whether they ascend, and from where to where."""
+    """Evicted ids: those of the live offsets `[first, next)`, their range, and whether they ascend."""
 
     first: int
     next: int
@@ -51,9 +51,9 @@ class _Run(NamedTuple):
 
 
 class _Hashes:
-    """In which runs there may be an id, by 48 bits of its hash: wrong once in many millions.
+    """Maps an id to the runs that may hold it, by 48 bits of its hash: one false positive in many millions.
 
-    A filter would take half the room, and be wrong so often that reading runs in vain would cost more than all else.
+    A Bloom filter would take half the space, but its false positives would make reading runs in vain the largest cost.
     """
 
     _RUN_BITS = 0xFFFF  # the other 16 bits: two billion ids
@@ -80,10 +80,10 @@ class _Hashes:
         for hashes in reversed(self._sorted):
             first, stop = np.searchsorted(hashes, np.array([low, low | self._RUN_BITS], dtype=np.uint64))
             stop += stop < len(hashes) and int(hashes[stop]) == low | self._RUN_BITS
-            yield from (int(one) & self._RUN_BITS for one in hashes[first:stop][::-1])
+            yield from (int(entry) & self._RUN_BITS for entry in hashes[first:stop][::-1])
 
     def may_hold(self, hashes: NDArray[np.uint64]) -> NDArray[np.bool_]:
-        """Tell of each hash whether some run may hold its id."""
+        """Return, for each hash, whether some run may hold its id."""
         import numpy as np
 
         found = np.zeros(len(hashes), dtype=np.bool_)
@@ -98,36 +98,36 @@ class _Hashes:
 
 
 class Candidates:
-    """Ids that may be stored, with what many partitions or segments need to tell."""
+    """Ids that may be stored, with their hashes and masks, computed once for all partitions and segments."""
 
     def __init__(self, ids: Sequence[str]) -> None:
         self.ids = ids
 
     @cached_property
     def low(self) -> str:
-        """The lowest."""
+        """The lowest id."""
         return min(self.ids)
 
     @cached_property
     def hashes(self) -> NDArray[np.uint64]:
-        """Their hashes."""
+        """The hash of each id."""
         return bloom.hash_texts(self.ids)
 
     @cached_property
     def masks(self) -> NDArray[np.uint32]:
-        """What each sets in a filter."""
+        """The bits that each id sets in a filter."""
         return bloom.masks_of(self.hashes)
 
 
 class Ids:
-    """Which ids a partition holds. Not safe for several threads.
+    """The ids that a partition holds. Not thread-safe.
 
     Args:
         read: Returns the ids of the offsets `[first, next)`.
 
     Attributes:
-        start: Where the log begins: ids of events before it are free again.
-        newest: The newest ids, with their offsets.
+        start: The start of the log; ids of events before it may be used again.
+        newest: The newest ids and their offsets.
     """
 
     def __init__(self, read: Callable[[int, int], Sequence[str]]) -> None:
@@ -136,23 +136,23 @@ class Ids:
         self.clear()
 
     def clear(self) -> None:
-        """Forget all."""
+        """Forget every id."""
         self.newest: dict[str, int] = {}
         self._runs: list[_Run] = []
         self._hashes = _Hashes()  # of the runs that do not ascend
         self._segments: dict[str, CompactedSegment] = {}
-        self._last: Mapping[str, int] = {}  # where the last one was found that was looked for
-        self._high = ""  # no id that was put away is greater
+        self._last: Mapping[str, int] = {}  # the run or block that held the last id found
+        self._high = ""  # no evicted id is greater
         self._decoded: Cache[Mapping[str, int]] = Cache(_RUNS_CACHED)
         self._blocks: Cache[Mapping[str, int]] = Cache(_BLOCKS_CACHED)
 
     @property
     def evicted(self) -> bool:
-        """Whether there are others of live offsets than the newest."""
+        """Whether ids of live offsets were evicted."""
         return bool(self._runs)
 
     def learn(self, ids: Sequence[str], first: int) -> None:
-        """Take in the ids of the offsets from `first` on."""
+        """Add the ids of the offsets from `first` on."""
         if len(ids) == 1:
             self.newest[ids[0]] = first
         else:
@@ -161,12 +161,12 @@ class Ids:
             self._evict()
 
     def learn_segment(self, segment: CompactedSegment) -> None:
-        """Take in all ids of a compacted segment, by its index."""
+        """Add all ids of a compacted segment, through its index."""
         self._segments[segment.key] = segment
         self._high = max(self._high, segment.summary.max_id)
 
     def surely_new(self, event_id: str) -> bool:
-        """Tell whether an id can be ruled out at no cost."""
+        """Return True if an id can be ruled out without any reading."""
         return event_id > self._high and event_id not in self.newest
 
     def find(self, event_id: str) -> int | None:
@@ -176,7 +176,7 @@ class Ids:
             return offset if offset >= self.start else None
         if event_id > self._high:
             return None
-        offset = self._last.get(event_id)  # who repeats one event tends to repeat its neighbours
+        offset = self._last.get(event_id)  # a writer that repeats one event tends to repeat its neighbours
         if offset is not None and offset >= self.start:
             return offset
         for found in self._old(event_id):
@@ -187,7 +187,7 @@ class Ids:
         return None
 
     def _old(self, event_id: str) -> Iterator[Mapping[str, int]]:
-        """Read what may hold an id that is not among the newest."""
+        """Read the blocks and runs that may hold an id, one after the other."""
         for segment in self._segments.values():
             for place in segment.places_of(event_id):
                 yield self._blocks.get((segment.key, place), partial(_ids_of_block, segment, place))
@@ -199,23 +199,22 @@ class Ids:
             yield self._decoded.get((run.first, run.next), partial(self._ids_of_run, run))
 
     def knows_any(self, ids: Collection[str]) -> bool:
-        """Tell whether any of these ids is stored."""
+        """Return True if any of these ids is stored."""
         if not self.newest.keys().isdisjoint(ids):
             return True
-        old = [one for one in ids if one <= self._high]
-        if len(old) <= _FEW:
-            return any(self.find(one) is not None for one in old)
-        return any(self.find(one) is not None for one in self._left_of(Candidates(old)))
+        old = [event_id for event_id in ids if event_id <= self._high]
+        left = old if len(old) <= _FEW else self._not_ruled_out(Candidates(old))
+        return any(self.find(event_id) is not None for event_id in left)
 
     def in_segments(self, candidates: Candidates) -> set[str]:
-        """Return those of some ids that stand in compacted segments."""
+        """Return the candidates that compacted segments hold."""
         if not self._segments or not candidates.ids or candidates.low > self._high:
             return set()
-        few = len(candidates.ids) <= _FEW
-        return {one for one in (candidates.ids if few else self._left_of(candidates)) if self.find(one) is not None}
+        left = candidates.ids if len(candidates.ids) <= _FEW else self._not_ruled_out(candidates)
+        return {event_id for event_id in left if self.find(event_id) is not None}
 
-    def _left_of(self, candidates: Candidates) -> set[str]:
-        """Return those of some ids that filters and ranges do not rule out."""
+    def _not_ruled_out(self, candidates: Candidates) -> set[str]:
+        """Return the candidates that filters, ranges and hashes do not rule out."""
         import numpy as np
 
         ids, hashes, masks = candidates.ids, candidates.hashes, candidates.masks
@@ -226,17 +225,17 @@ class Ids:
                 words = np.frombuffer(segment.id_filter(), dtype="<u4").reshape(-1, 8)
                 passed |= bloom.may_hold_many(words, hashes, masks)
             else:
-                left.update(one for one in ids if segment.places_of(one))
+                left.update(event_id for event_id in ids if segment.places_of(event_id))
         for run in self._runs:
             if run.ascend:
-                left.update(one for one in ids if run.low <= one <= run.high)
+                left.update(event_id for event_id in ids if run.low <= event_id <= run.high)
         left.update(ids[place] for place in np.flatnonzero(passed).tolist())
         return left
 
     def _evict(self) -> None:
-        """Put the oldest of the newest ids away."""
+        """Replace the oldest ids in memory by a run."""
         ids = list(islice(self.newest, RUN_EVENTS))
-        offsets = [self.newest.pop(one) for one in ids]
+        offsets = [self.newest.pop(event_id) for event_id in ids]
         low, high = min(ids), max(ids)
         ascend = all(map(str.__lt__, ids, islice(ids, 1, None)))
         if not ascend:
@@ -261,7 +260,7 @@ def _numbered(ids: Sequence[str], first: int) -> Mapping[str, int]:
 class NoIds:
     """The ids of a partition that does not exist yet."""
 
-    def find(self, event_id: str) -> int | None:  # noqa: ARG002  (there are none)
+    def find(self, event_id: str) -> int | None:  # noqa: ARG002  (there are no ids)
         """Return None."""
         return None
 
