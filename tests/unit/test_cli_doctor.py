@@ -96,7 +96,7 @@ def test_a_directory_that_is_not_there_is_tried_out_and_not_made(tmp_path, run):
     code, out, _ = run("doctor", tmp_path / "not" / "there")
 
     assert code == 0
-    assert "is not there yet" in out
+    assert "does not exist yet" in out
     assert list(tmp_path.iterdir()) == []
 
 
@@ -311,7 +311,7 @@ def test_a_missing_bucket_ends_with_1_and_says_what_to_do(run, s3_url, s3_args):
 
     assert code == 1
     assert re.search(r"FAIL +place: .*no such bucket", out)
-    assert "-> make the bucket, or mend the URL" in out
+    assert "-> create the bucket, or correct the URL" in out
 
 
 def test_a_server_that_is_not_there_ends_with_1(run):

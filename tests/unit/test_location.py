@@ -67,7 +67,7 @@ def test_a_path_that_looks_like_a_scheme_can_be_written_with_a_dot(monkeypatch, 
 @pytest.mark.parametrize(
     ("url", "says"),
     [
-        ("", "the URL is empty; give memory://name"),
+        ("", "the URL is empty; pass memory://name"),
         ("  ", "the URL is empty"),
         ("C:\\events", "Linux or macOS"),
         ("c:/events", "Linux or macOS"),
@@ -75,16 +75,16 @@ def test_a_path_that_looks_like_a_scheme_can_be_written_with_a_dot(monkeypatch, 
         ("s3:/bucket", "write s3://"),
         ("s3:bucket", "write s3://"),
         ("file:/var/log", "write file:///path"),
-        (" s3://bucket", "no scheme begins it"),
-        ("://bucket", "no scheme begins it"),
+        (" s3://bucket", "does not begin with a URL scheme"),
+        ("://bucket", "does not begin with a URL scheme"),
         ("file://events", "file:///path"),
         ("file://host/events", "file:///path"),
         ("s3://bucket/a\nb", "control characters"),
         ("/var/lo\0g", "control characters"),
         ("gcz://bucket", "did you mean gcs://…"),
-        ("s3x://bucket", "there are file://, memory://, s3:// and fsspec's own"),
-        ("fsspec://bucket", "'fsspec' is not known"),
-        ("nocache::s3://bucket", "'nocache' is not known"),
+        ("s3x://bucket", "use file://, memory://, s3:// or a scheme of fsspec"),
+        ("fsspec://bucket", "unknown scheme 'fsspec'"),
+        ("nocache::s3://bucket", "unknown scheme 'nocache'"),
     ],
 )
 def test_a_url_that_cannot_be_meant_is_refused_with_what_is_allowed(url, says):
@@ -260,12 +260,12 @@ def test_a_ready_object_is_wrapped_by_the_module_of_the_factory(factory_module):
 def test_a_ready_object_that_the_backend_cannot_use_is_refused(factory_module):
     factory_module.from_object = lambda ready: None
 
-    with pytest.raises(InvalidURLError, match=r"builtins\.dict object: a store cannot live in it"):
+    with pytest.raises(InvalidURLError, match=r"builtins\.dict object: it cannot hold a store"):
         Location("s3", "", ready={}).open_backend(create=True)
 
 
 def test_a_backend_without_a_way_to_wrap_objects_refuses_them(factory_module):
-    with pytest.raises(InvalidURLError, match="a store cannot live in it"):
+    with pytest.raises(InvalidURLError, match="it cannot hold a store"):
         Location("s3", "", ready={}).open_backend(create=True)
 
 

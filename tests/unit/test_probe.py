@@ -254,11 +254,11 @@ class RefusesEveryVersion(DictBackend):
     [
         (OverwritesOnAbsent, "exclusive_create", "8 of 8 rivals"),
         (ChecksThenWrites, "exclusive_create", "2 of 8 rivals"),
-        (OverwritesWhileRefusing, "exclusive_create", "is not there"),
+        (OverwritesWhileRefusing, "exclusive_create", "bytes are not stored"),
         (LosersOverwrite, "exclusive_create", "overwritten by a rival"),
         (ForgetsKeysLater, "exclusive_create", "a second create of the same key is accepted"),
-        (IgnoresVersions, "compare_and_set", "no longer there is accepted"),
-        (ChecksVersionThenWrites, "compare_and_set", "rivals were told"),
+        (IgnoresVersions, "compare_and_set", "a stale version is accepted"),
+        (ChecksVersionThenWrites, "compare_and_set", "rivals got the answer"),
         (RefusesEveryVersion, "compare_and_set", "is refused as a condition"),
     ],
 )
@@ -281,7 +281,7 @@ def test_a_refused_second_create_that_overwrites_is_found_out():
 
     proof = probe(OverwritesLater(), SystemClock())
 
-    assert "overwrites it nevertheless" in proof.check("exclusive_create").finding
+    assert "refused, but overwrites it" in proof.check("exclusive_create").finding
 
 
 def test_what_is_not_claimed_is_not_tried():
@@ -494,7 +494,7 @@ class ShortensRangesOverTheEnd(DictBackend):
         (IgnoresStartAfter, "list", "start_after"),
         (ListsEverything, "list", "outside the prefix"),
         (IgnoresRanges, "ranges", "in the middle"),
-        (ShortensRangesOverTheEnd, "ranges", "over the end"),
+        (ShortensRangesOverTheEnd, "ranges", "past the end"),
     ],
 )
 def test_a_wrong_read_makes_the_storage_unusable(wrong, check, finding):
@@ -525,7 +525,7 @@ def test_an_append_that_ignores_the_size_makes_the_storage_unusable():
     proof = probe(GrowingBackend("probe-sizes", append=ignoring), SystemClock())
 
     assert [one.name for one in proof.unusable()] == ["append"]
-    assert "no longer true" in proof.check("append").finding
+    assert "at a stale size" in proof.check("append").finding
 
 
 def test_a_seal_that_does_not_hold_makes_the_storage_unusable():
@@ -540,14 +540,14 @@ def test_appends_that_come_back_as_other_bytes_make_the_storage_unusable():
 
     proof = probe(GrowingBackend("probe-bytes", append=shouting), SystemClock())
 
-    assert proof.check("append").finding == "what was appended comes back as other bytes"
+    assert proof.check("append").finding == "appended bytes are read back as other bytes"
 
 
 def test_a_claim_to_append_without_the_methods_fails():
     class Boasts(DictBackend):
         capabilities = Capabilities(append=True)
 
-    assert "methods for it are missing" in probe(Boasts(), SystemClock()).check("append").finding
+    assert "its methods are missing" in probe(Boasts(), SystemClock()).check("append").finding
 
 
 def test_credentials_that_may_not_delete_are_good_enough():

@@ -265,7 +265,7 @@ def test_errors_of_the_storage_come_through(memory):
 
 
 @pytest.mark.parametrize(
-    ("format_name", "says"), [("bucketlog/2", "upgrade bucketlog"), ("otherlog/1", "what else is kept there")]
+    ("format_name", "says"), [("bucketlog/2", "upgrade bucketlog"), ("otherlog/1", "check what other program")]
 )
 def test_a_store_of_another_format_is_refused(putting, format_name, says):
     putting.put("bucketlog.json", orjson.dumps({"format": format_name}))
@@ -325,7 +325,7 @@ def test_two_protocols_one_directory_a_store_of_puts_is_not_appended_to(memory, 
     root = opened(memory)
 
     assert (root.read_only, root.writable, root.appender) == (True, False, None)
-    with pytest.raises(ReadOnlyError, match=r"mode 'put' and backend 'memory' in mode 'append'"):
+    with pytest.raises(ReadOnlyError, match=r"mode 'put', backend 'memory' in mode 'append'"):
         root.check_writable("append")
 
 
@@ -335,7 +335,7 @@ def test_two_protocols_one_directory_a_growing_store_gets_no_puts(memory, puttin
     root = opened(putting, single_writer=True)
 
     assert (root.read_only, root.writable, root.appender) == (True, False, None)
-    with pytest.raises(ReadOnlyError, match=r"mode 'append' and backend 'putting' in mode 'put'"):
+    with pytest.raises(ReadOnlyError, match=r"mode 'append', backend 'putting' in mode 'put'"):
         root.check_writable("append")
 
 
@@ -414,7 +414,7 @@ def test_storage_that_ignores_conditions_gets_no_store(memory):
         opened(Overwrites(memory))
 
     message = str(caught.value)
-    assert message.startswith(f"make a store at {memory.url}: backend 'putting' at {memory.url} is not safe")
+    assert message.startswith(f"create a store at {memory.url}: backend 'putting' at {memory.url} is not safe")
     assert "exclusive_create 8 of 8 rivals" in message
     assert "single_writer=True" in message
     assert list(memory.list("")) == []
@@ -694,7 +694,7 @@ def test_a_failed_sync_in_the_background_stops_the_writer(memory, monkeypatch):
     root._syncer.close()
 
     for _ in range(2):
-        with pytest.raises(OutcomeUnknownError, match="append to stream 'x': a sync in the background") as caught:
+        with pytest.raises(OutcomeUnknownError, match="append to stream 'x': a background sync failed") as caught:
             root.check_writable("append to stream 'x'")
         assert str(caught.value.__cause__) == "EIO"
     root.close()

@@ -1,1 +1,1 @@
-"""One store over one backend: where it lies, what was proven of it, and puts whose outcome is certain."""
+"""One store over one backend: its location, the proof of what its storage can do, and PUTs with a definite answer."""

@@ -1,4 +1,4 @@
-"""A cache: what was used last is kept, a bounded number of things."""
+"""A least-recently-used cache."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 class Cache(Generic[T]):
-    """Keeps at most `items_max` things; safe for several threads, two of which may make the same thing at once."""
+    """Keeps at most `items_max` items. Thread-safe; two threads may make the same item at the same time."""
 
     def __init__(self, items_max: int) -> None:
         self._items_max = items_max
@@ -21,7 +21,7 @@ class Cache(Generic[T]):
         self._lock = threading.Lock()
 
     def get(self, key: Hashable, make: Callable[[], T]) -> T:
-        """Return what is kept under a key, or make it."""
+        """Return the item under a key, making it first if it is missing."""
         with self._lock:
             if key in self._items:
                 self._items.move_to_end(key)

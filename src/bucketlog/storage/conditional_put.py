@@ -1,7 +1,8 @@
-"""A conditional put of which it is known in the end whether it was applied.
+"""A conditional PUT that always ends with a definite answer.
 
-Client libraries retry, and servers answer late, or with an error after they have written: what counts is what is read
-back. Every attempt sends the same bytes under the same condition, so it does not matter which of them landed.
+Client libraries retry, and servers answer late, or report an error after they have written, so the outcome is decided
+by reading the object back. Every attempt sends the same bytes under the same condition, so it does not matter which
+attempt was applied.
 """
 
 from __future__ import annotations
@@ -25,35 +26,35 @@ if TYPE_CHECKING:
 
 
 class Resolver(Protocol):
-    """Says what became of a put, from what is stored instead of what was there before."""
+    """Decides the outcome of a PUT from the content that replaced the expected version."""
 
     def __call__(self, content: Content | None, /, *, unclear: bool) -> bool | None:
-        """Return True when it was applied, False when it surely was not and never will be, None when nobody can tell.
+        """Return True if the PUT was applied, False if it was not and never will be, None if that cannot be known.
 
         Args:
-            content: What is stored now; None for nothing.
-            unclear: Whether some attempt got no clear answer. If not, the storage said each time that the condition
-                did not hold.
+            content: The content stored now; None if there is none.
+            unclear: Whether some attempt got no clear answer. If False, the storage refused every attempt because the
+                condition did not hold.
         """
         ...
 
 
 def put_and_settle(root: Root, key: str, data: bytes, *, if_version: Condition, resolve: Resolver, doing: str) -> bool:
-    """Put under a condition until it is certain what became of it; tell whether it was applied.
+    """Put an object under a condition until the outcome is certain; return True if the PUT was applied.
 
-    Where the old version is still there (or still nothing, with `ABSENT`), the same bytes are sent again.
+    While the expected version is still there (with `ABSENT`: nothing), the same bytes are sent again.
 
     Args:
         root: The store.
-        key: Where to.
+        key: The object's key.
         data: The whole content.
-        if_version: `ABSENT` or the version that must still be there.
-        resolve: Decides when something else is found.
-        doing: What is being done and where, for the message, such as `save checkpoint 'a' in s3://b/c`.
+        if_version: `ABSENT`, or the version that must still be there.
+        resolve: Decides the outcome when anything else is stored under the key.
+        doing: The operation and its place, for the message, such as `save checkpoint 'a' in s3://b/c`.
 
     Raises:
-        OutcomeUnknownError: No certainty within the budget; it may have been written, or may land later.
-        BackendUnavailableError: No attempt has left this machine.
+        OutcomeUnknownError: The outcome stayed unknown; the data may have been written, or may be written later.
+        BackendUnavailableError: No attempt left this machine.
     """
     failure: BucketlogError | None = None
     sent = unclear = False
@@ -90,8 +91,8 @@ def put_and_settle(root: Root, key: str, data: bytes, *, if_version: Condition, 
     if not sent and failure is not None:
         raise failure
     msg = (
-        f"{doing}: the storage gave no clear answer, and reading {key} back did not tell; it may have been written or "
-        "may still land: read it before trying again"
+        f"{doing}: the storage gave no clear answer, and reading {key} back did not settle it; it may have been "
+        "written, or may still be: read it before trying again"
     )
     raise OutcomeUnknownError(msg, key=key) from failure
 

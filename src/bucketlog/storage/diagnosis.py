@@ -1,7 +1,7 @@
-"""Diagnosis: what works at a place, what does not, and what to do about it, in words.
+"""Diagnosis: what works at a location, what does not, and what to do about it.
 
-All is tried on scratch keys that are removed afterwards, so that it may be asked of any place: where a store is, where
-none is yet, and where there cannot be one.
+Everything is tried on scratch keys that are removed afterwards, so any location can be diagnosed: one with a store, one
+without a store yet, and one that cannot hold a store.
 """
 
 from __future__ import annotations
@@ -52,13 +52,13 @@ SAMPLE_BYTES = 4096
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at.
+    """The result of one check.
 
     Attributes:
-        name: Which, for programs, such as `compare_and_set`.
-        status: `ok`, `warn` (it will do, or could not be looked at), or `fail`.
-        what: What was found, a sentence without its end.
-        advice: What to do; empty where there is nothing.
+        name: The check's name, for programs, such as `compare_and_set`.
+        status: `ok`, `warn` (usable, or could not be checked), or `fail`.
+        what: The finding, a sentence without its full stop.
+        advice: The next step; empty if there is none.
     """
 
     name: str
@@ -69,14 +69,14 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """What was found out about a place.
+    """The findings about a location.
 
     Attributes:
-        url: The place, without credentials and query.
-        backend: The backend's name; empty when it could not be opened.
-        checked: When, aware UTC, by the local clock.
-        findings: In the order in which they were made; what makes the rest pointless is the last one.
-        facts: What the server does where servers differ, by case; empty where that cannot be asked.
+        url: The location, without credentials and query.
+        backend: The backend's name; empty if it could not be opened.
+        checked: The time of the diagnosis by the local clock, in UTC.
+        findings: All findings, in the order of the checks; a failure that makes further checks pointless ends the list.
+        facts: The server's behaviour in cases where servers differ, by case; empty if the backend does not ask.
     """
 
     url: str
@@ -88,23 +88,23 @@ class Diagnosis:
     @property
     def ok(self) -> bool:
         """Whether nothing failed."""
-        return not any(one.status == "fail" for one in self.findings)
+        return not any(finding.status == "fail" for finding in self.findings)
 
 
 def diagnose(
     target: object, *, storage_options: Mapping[str, object] | None = None, clock: Clock | None = None
 ) -> Diagnosis:
-    """Find out what works at a place; what does not is a finding, not an error.
+    """Find out what works at a location; a problem is a finding, not an error.
 
     Args:
-        target: What `bucketlog.open` takes, or a backend, which stays open. No directory is left behind: one that is
-            missing is tried out in the nearest one that is there.
-        storage_options: Options of the backend, as `bucketlog.open` takes them.
-        clock: For tests: time, waiting and chance.
+        target: A target as for `bucketlog.open`, or a backend, which stays open. A missing directory is not created:
+            its nearest existing parent is checked instead.
+        storage_options: Options of the backend, as for `bucketlog.open`.
+        clock: Time, sleep and randomness, for tests.
 
     Raises:
-        InvalidURLError: The URL cannot be understood.
-        InvalidOptionError: An option is not known, or has an impossible value.
+        InvalidURLError: The URL cannot be parsed.
+        InvalidOptionError: An option is unknown or has an invalid value.
         CapabilityError: A library is missing.
     """
     clock = clock or SystemClock()
@@ -113,9 +113,9 @@ def diagnose(
     with contextlib.ExitStack() as stack:
         try:
             backend = stack.enter_context(_opened(location, doctor))
-        except OSError as err:  # bucketlog's own among them: refused, missing, out of reach
+        except OSError as err:  # bucketlog's errors for refused, missing and unreachable are among them
             url, name = redact(location.url), ""
-            doctor.add("place", "fail", str(err), "mend the URL, or see to the permissions there")
+            doctor.add("place", "fail", str(err), "correct the URL, or check the permissions there")
         else:
             name = backend.name
             url = redact(location.url if _is_directory(location) else backend.url)
@@ -129,13 +129,13 @@ def diagnose(
 
 @contextlib.contextmanager
 def _opened(location: Location, doctor: _Doctor) -> Iterator[Backend]:
-    """Open the place; instead of a directory, one within it that goes away again with its locks and folders."""
+    """Open the location; for a directory, open a temporary one inside it, so that no locks or folders remain."""
     with contextlib.ExitStack() as stack:
         if _is_directory(location):
             path = Path(unquote(location.url.removeprefix("file://")))
-            there = next(one for one in (path, *path.parents) if one.exists())
+            there = next(parent for parent in (path, *path.parents) if parent.exists())
             if there != path:
-                doctor.add("place", "ok", f"{path} is not there yet; bucketlog.open makes it (tried out in {there})")
+                doctor.add("place", "ok", f"{path} does not exist yet; bucketlog.open creates it (checked in {there})")
             scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix=".bucketlog-doctor-", dir=there))
             location = Location("file", Path(scratch).as_uri(), location.options)
         backend = location.open_backend(create=True)
@@ -154,22 +154,22 @@ _OUT_OF_REACH = (BackendUnavailableError, OutcomeUnknownError)
 _PERMISSIONS = {
     "may_put": ("put objects", "s3:PutObject"),
     "may_get": ("read objects", "s3:GetObject"),
-    "may_list": ("list them", "s3:ListBucket"),
-    "may_delete": ("delete them", "s3:DeleteObject"),
+    "may_list": ("list objects", "s3:ListBucket"),
+    "may_delete": ("delete objects", "s3:DeleteObject"),
 }
 _WORKS = {
-    "exclusive_create": "conditional create: of eight that race for a key one wins, and none is overwritten",
-    "compare_and_set": "compare-and-set: of eight that race to replace a version one wins, and a stale one is refused",
-    "ranges": "reading ranges: a range comes back as exactly its bytes",
-    "list": "listing: in the order of keys, complete right after a put, and start_after is kept",
-    "append": "appending: objects grow, at the size that is expected only, and no more once sealed",
+    "exclusive_create": "conditional create: one of eight racing writers wins, and nothing is overwritten",
+    "compare_and_set": "compare-and-set: one of eight racing writers wins, and a stale version is refused",
+    "ranges": "range reads: a range returns exactly its bytes",
+    "list": "listing: sorted by key, complete right after a put, and start_after is respected",
+    "append": "append: an object grows only at the expected size, and not after it was sealed",
 }
 _CANNOT_HOLD = "choose another server or backend: this one cannot hold a store"
 _ONE_WRITER = "choose another server or backend, or, if only one process ever writes, open with single_writer=True"
 
 
 class _Doctor:
-    """One examination: what was found so far."""
+    """One diagnosis and its findings so far."""
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
@@ -179,11 +179,11 @@ class _Doctor:
         self._keys = [f"{self._folder}{name}" for name in ("access", "clock", *map(str, range(SAMPLES)))]
 
     def add(self, name: str, status: Status, what: str, advice: str = "") -> None:
-        """Keep a finding."""
+        """Add a finding."""
         self.findings.append(Finding(name, status, what, advice))
 
     def examine(self, backend: Backend) -> bool:
-        """Look at everything that a backend shows; tell whether its server could be used."""
+        """Check everything that the backend protocol can show; return True if the server could be used."""
         try:
             if not self._access(backend):
                 return False
@@ -192,14 +192,14 @@ class _Doctor:
                 try:
                     look(backend)
                 except BucketlogError as err:
-                    self.add(name, "warn", f"could not look: {err}", "try again")
+                    self.add(name, "warn", f"could not be checked: {err}", "try again")
         finally:
-            with suppress(BucketlogError):  # told already, where deleting was tried
+            with suppress(BucketlogError):  # a finding already, from the check of deleting
                 backend.delete(self._keys)
         return True
 
     def ask_server(self, location: Location) -> None:
-        """Have the backend's own module, where it has one for this, ask what the protocol does not show."""
+        """Run the backend's own diagnosis module, if it has one, for what the protocol cannot show."""
         if location.ready is not None:
             return
         package = sys.modules[find_factory(location.factory).__module__].__package__
@@ -208,13 +208,13 @@ class _Doctor:
             return
         module: Any = importlib.import_module(name)
         findings, self.facts = module.ask(location.url, location.options, self._folder)
-        for one in findings:
-            self.add(*one)
+        for finding in findings:
+            self.add(*finding)
 
     # -- access --------------------------------------------------------------------------------------------------------
 
     def _access(self, backend: Backend) -> bool:
-        """Try what needs a permission of its own; tell whether enough of it works to go on."""
+        """Try each action that needs its own permission; return True if enough of them work to continue."""
         key = self._keys[0]
         actions: dict[str, Callable[[], object]] = {
             "may_put": lambda: backend.put(key, b"scratch"),
@@ -226,9 +226,9 @@ class _Doctor:
         for name, action in actions.items():
             attempts[name] = err = _attempt(action)
             if isinstance(err, _OUT_OF_REACH):
-                break  # each of the others would wait as long
+                break  # each other action would time out as well
         if attempts["may_put"] is not None and isinstance(attempts.get("may_get"), NotFoundError):
-            attempts["may_get"] = None  # an answer: it would be read if it were there
+            attempts["may_get"] = None  # reading is allowed: the put failed, so there is nothing to read
         if not self._reached(attempts):
             return False
         for name, err in attempts.items():
@@ -236,34 +236,34 @@ class _Doctor:
             if err is None:
                 self.add(name, "ok", f"may {doing}")
             elif isinstance(err, AccessDeniedError) and name == "may_delete":
-                what = f"may not {doing}: a log does without, but vacuum will remove nothing"
-                advice = f"allow it ({permission} on S3), and remove what this trial leaves under {SCRATCH}"
+                what = f"may not {doing}: a log works without, but vacuum cannot remove anything"
+                advice = f"allow it ({permission} on S3), and remove the objects that this check left below {SCRATCH}"
                 self.add(name, "warn", what, advice)
             elif isinstance(err, AccessDeniedError):
                 self.add(name, "fail", f"may not {doing}: {err}", f"allow it ({permission} on S3)")
             else:
-                self.add(name, "fail", f"cannot {doing}: {err}", "see to the storage")
+                self.add(name, "fail", f"cannot {doing}: {err}", "check the storage")
         return all(attempts[name] is None for name in ("may_put", "may_get", "may_list"))
 
     def _reached(self, attempts: Mapping[str, BucketlogError | None]) -> bool:
-        """Say whether there is a server, a place and somebody whom it knows."""
+        """Add findings about the server, the bucket and the credentials; return True if all of them work."""
         errors = [err for err in attempts.values() if err is not None]
         for err in errors:
             if "RequestTimeTooSkewed" in str(err):
-                self.add("clock", "fail", str(err), "set this machine's clock: the server refuses what it signs")
+                self.add("clock", "fail", str(err), "set this machine's clock: the server refuses its signatures")
                 return False
             if isinstance(err, StoreNotFoundError):
-                self.add("place", "fail", str(err), "make the bucket, or mend the URL")
+                self.add("place", "fail", str(err), "create the bucket, or correct the URL")
                 return False
             if isinstance(err, _OUT_OF_REACH):
-                self.add("server", "fail", str(err), "mend endpoint_url, or see to the server and the network")
+                self.add("server", "fail", str(err), "correct endpoint_url, or check the server and the network")
                 return False
         self.add("server", "ok", "the server answers")
         if len(errors) == len(_PERMISSIONS) and all(isinstance(err, AccessDeniedError) for err in errors):
-            advice = "give other credentials, or allow these to put, get, list and delete there"
+            advice = "use other credentials, or allow these to put, get, list and delete there"
             self.add("credentials", "fail", f"everything is refused: {errors[0]}", advice)
             return False
-        self.add("credentials", "ok", "the credentials are taken")
+        self.add("credentials", "ok", "the credentials are accepted")
         return True
 
     # -- what the probe proves -----------------------------------------------------------------------------------------
@@ -272,7 +272,7 @@ class _Doctor:
         try:
             proof = probe(backend, self.clock)
         except BucketlogError as err:
-            self.add("probe", "fail", f"conditions, ranges and listings could not be tried: {err}", "see to this first")
+            self.add("probe", "fail", f"conditions, ranges and listings could not be checked: {err}", "fix this first")
             return
         for name, works in _WORKS.items():
             check = proof.check(name)
@@ -280,7 +280,7 @@ class _Doctor:
                 form = f" (ETags are sent {proof.etag_form})" if name == "compare_and_set" and proof.etag_form else ""
                 self.add(name, "ok", works + form)
             elif name == "append" and not check.claimed:
-                continue  # commits are puts there
+                continue  # each commit is a PUT there
             else:
                 self.add(name, "fail", f"{works.partition(':')[0]}: {check.finding}", _advice(name, proof))
 
@@ -293,9 +293,11 @@ class _Doctor:
         after = self.clock.now()
         seconds = _skew_seconds(before, after, backend.head(key).modified)
         if abs(seconds) < SKEW_WARN_SECONDS:
-            self.add("clock", "ok", f"the clocks here and there agree to within {max(1, round(abs(seconds)))} s")
+            self.add(
+                "clock", "ok", f"this machine's clock and the server's agree within {max(1, round(abs(seconds)))} s"
+            )
             return
-        what = f"the clock here is {abs(seconds):.0f} s {'behind' if seconds > 0 else 'ahead of'} the server's"
+        what = f"this machine's clock is {abs(seconds):.0f} s {'behind' if seconds > 0 else 'ahead of'} the server's"
         status: Status = "fail" if abs(seconds) >= SKEW_FAIL_SECONDS else "warn"
         self.add("clock", status, what, "synchronize it (NTP): servers refuse requests that are 15 minutes off")
 
@@ -307,7 +309,7 @@ class _Doctor:
         if put < SLOW_SECONDS:
             self.add("latency", "ok", what)
         else:
-            self.add("latency", "warn", what, "gather events into few commits (stream.writer), or move closer")
+            self.add("latency", "warn", what, "put more events into each commit (stream.writer), or move closer")
 
     def _seconds(self, action: Callable[[], object]) -> float:
         begin = self.clock.elapsed_seconds()
@@ -326,14 +328,14 @@ def _attempt(action: Callable[[], object]) -> BucketlogError | None:
 def _advice(name: str, proof: Proof) -> str:
     if name not in ("exclusive_create", "compare_and_set"):
         return _CANNOT_HOLD
-    return f"use a bucket that never had versioning; else {_ONE_WRITER}" if proof.versioned else _ONE_WRITER
+    return f"use a bucket that never had versioning, or {_ONE_WRITER}" if proof.versioned else _ONE_WRITER
 
 
 def _skew_seconds(before: datetime, after: datetime, modified: datetime) -> float:
-    """Return how far the server's clock is ahead of ours, as far as a put between two looks at ours can tell."""
+    """Return how far the server's clock is at least ahead of ours, given a PUT between two readings of our clock."""
     if modified > after:
         return (modified - after).total_seconds()
-    earliest = before - timedelta(seconds=1)  # servers tell whole seconds
+    earliest = before - timedelta(seconds=1)  # servers report whole seconds
     return min(0.0, (modified - earliest).total_seconds())
 
 

@@ -1,7 +1,7 @@
-"""Where a store is: what `bucketlog.open` was given, as one backend's name, a URL and its options.
+"""A store's location: the target given to `bucketlog.open`, parsed into a backend's name, a URL and options.
 
-No backend is imported here. They are found among the entry points, by the URL's scheme; what fsspec knows besides goes
-to the backend named `fsspec`.
+No backend is imported here. The URL's scheme names one of the entry points; schemes that only fsspec knows go to the
+backend named `fsspec`.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ _SLASHES_MISSING = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Location:
-    """A store's place.
+    """Where a store is, and how to open it.
 
     Attributes:
         factory: The entry point that opens it.
-        url: What the factory takes: no query; a `file` URL is absolute and percent-encoded.
-        options: From the query, `storage_options` and keywords, later ones having won; None counts as not given.
+        url: The URL for the factory, without a query; a `file` URL is absolute and percent-encoded.
+        options: Options from the query, `storage_options` and keywords; the last one wins, and None counts as absent.
         ready: An object to wrap (obstore, fsspec), or a backend to use as it is; then `url` and `options` are empty.
     """
 
@@ -50,19 +50,19 @@ class Location:
     ready: object = None
 
     def __repr__(self) -> str:
-        """Leave the options out: they may hold credentials."""
+        """Omit the options: they may hold credentials."""
         return f"Location({self.factory!r}, {redact(self.url)!r})"
 
     def open_backend(self, *, create: bool) -> Backend:
-        """Make the backend; whether there is a store is not looked at.
+        """Open the backend, without checking that there is a store.
 
         Args:
-            create: Whether the root (a directory, not a bucket) may be made.
+            create: Whether to create a missing root directory; buckets are never created.
 
         Raises:
             InvalidURLError: The backend is not installed, or cannot use this object.
-            InvalidOptionError: An option is not known, or has an impossible value.
-            StoreNotFoundError: There is no such place.
+            InvalidOptionError: An option is unknown or has an invalid value.
+            StoreNotFoundError: The directory or bucket does not exist.
         """
         if isinstance(self.ready, Backend):
             return self.ready
@@ -73,37 +73,37 @@ class Location:
         backend: Backend | None = wrap(self.ready) if wrap else None
         if backend is None:
             kind = type(self.ready)
-            msg = f"open {kind.__module__}.{kind.__qualname__} object: a store cannot live in it; give {_ALLOWED}"
+            msg = f"open {kind.__module__}.{kind.__qualname__} object: it cannot hold a store; pass {_ALLOWED}"
             raise InvalidURLError(msg)
         return backend
 
 
 def parse(target: object, storage_options: object, options: Mapping[str, object]) -> Location:
-    """Understand what `bucketlog.open` was given.
+    """Parse the target given to `bucketlog.open`.
 
-    Options of the URL's query are overruled by those of `storage_options`, and both by keywords. In the query `+` is a
-    plus, as keys hold it. A `UPath` stands for its URL and its storage options.
+    Keywords override `storage_options`, and both override options in the URL's query. In the query `+` is a plus sign,
+    because secret keys contain it. A `UPath` stands for its URL and its storage options.
 
     Args:
-        target: A URL, a path, a `UPath`, an obstore store, an fsspec filesystem, the pair of one and a path, or a
-            backend.
+        target: A URL, a path, a `UPath`, an obstore store, an fsspec filesystem, a pair of a filesystem and a path, or
+            a backend.
         storage_options: A mapping as pandas, polars and fsspec take it, or None.
-        options: Keywords that `bucketlog.open` itself does not know.
+        options: The keywords that are not parameters of `bucketlog.open`.
 
     Raises:
-        InvalidURLError: It is none of these, or its scheme is not known.
-        InvalidOptionError: An option has no name or no value, or a ready object comes with options.
+        InvalidURLError: The target is none of these, or its scheme is unknown.
+        InvalidOptionError: An option has no name or no value, or options were given with a ready object.
     """
     if storage_options is not None and not (
         isinstance(storage_options, Mapping) and all(isinstance(name, str) for name in storage_options)
     ):
-        msg = "open: storage_options is to be a mapping from names to values"
+        msg = f"open: storage_options must be a mapping from names to values, not {type(storage_options).__name__}"
         raise InvalidOptionError(msg, option="storage_options")
     given = _set_ones(storage_options or {}) | _set_ones(options)
     if (name := _wrapped_by(target)) is not None:
         if given:
             kind = type(target).__name__
-            msg = f"open {kind} object: it brings its own settings, so leave out {', '.join(sorted(given))}"
+            msg = f"open {kind} object: it has its own settings; leave out {', '.join(sorted(given))}"
             raise InvalidOptionError(msg, option=min(given))
         return Location(name, "", ready=target)
     if isinstance(target, os.PathLike):
@@ -112,12 +112,12 @@ def parse(target: object, storage_options: object, options: Mapping[str, object]
         return _parse_text(target, given, query_is_options=True)
     if all(hasattr(target, attribute) for attribute in ("protocol", "path", "storage_options")):
         return _parse_text(str(target), _set_ones(_options_of_upath(target)) | given, query_is_options=False)
-    msg = f"open: cannot use an object of type {type(target).__name__}; give {_ALLOWED}"
+    msg = f"open: cannot use an object of type {type(target).__name__}; pass {_ALLOWED}"
     raise InvalidURLError(msg)
 
 
 def redact(url: str) -> str:
-    """Return a URL as it may be shown: without user, password and query."""
+    """Return a URL that is safe to show: without user, password and query."""
     first, *rest = url.partition("?")[0].split("://")
     shown = [first]
     for number, piece in enumerate(rest, start=1):
@@ -131,7 +131,7 @@ def redact(url: str) -> str:
 
 
 def _wrapped_by(target: object) -> str | None:
-    """Name the entry point for an object, told by where its classes come from; empty for a backend."""
+    """Return the entry point for an object, found by the modules of its classes; empty for a backend."""
     if isinstance(target, (str, os.PathLike)):
         return None
     if isinstance(target, Backend):
@@ -139,14 +139,14 @@ def _wrapped_by(target: object) -> str | None:
     if isinstance(target, tuple) and len(target) == 2:  # a filesystem, and a path in it
         return "fsspec" if _wrapped_by(target[0]) == "fsspec" else None
     bases = {f"{base.__module__}.{base.__qualname__}" for base in type(target).__mro__}
-    if "fsspec.spec.AbstractFileSystem" in bases:  # asked first: obstore has a filesystem for fsspec too
+    if "fsspec.spec.AbstractFileSystem" in bases:  # checked first: obstore has a filesystem for fsspec too
         return "fsspec"
     return "s3" if any(name.startswith("obstore.") for name in bases) else None
 
 
-def _options_of_upath(target: Any) -> dict[str, object]:  # noqa: ANN401  (known by three attributes alone)
+def _options_of_upath(target: Any) -> dict[str, object]:  # noqa: ANN401  (recognised by three attributes alone)
     options: dict[str, object] = dict(target.storage_options)
-    if "::" in str(target):  # the chain in its URL says the same again, and fsspec refuses to be told twice
+    if "::" in str(target):  # the chain in its URL gives these again, and fsspec refuses them twice
         protocol, inner = options.pop("target_protocol", None), options.pop("target_options", None)
         if isinstance(protocol, str) and inner:
             options[protocol] = inner
@@ -158,13 +158,13 @@ def _options_of_upath(target: Any) -> dict[str, object]:  # noqa: ANN401  (known
 
 def _parse_text(text: str, given: dict[str, object], *, query_is_options: bool) -> Location:
     if not text or not text.strip():
-        msg = f"open: the URL is empty; give {_ALLOWED}"
+        msg = f"open: the URL is empty; pass {_ALLOWED}"
         raise InvalidURLError(msg)
     if any(ord(character) < ord(" ") for character in text):
-        msg = f"open {_printable(redact(text))}: a URL cannot hold control characters; mend the URL"
+        msg = f"open {_printable(redact(text))}: the URL contains control characters; remove them"
         raise InvalidURLError(msg)
     if _DRIVE.match(text):
-        msg = f"open {text}: local stores need Linux or macOS; give a path such as /var/lib/events"
+        msg = f"open {text}: local stores need Linux or macOS; pass a path such as /var/lib/events"
         raise InvalidURLError(msg)
     scheme = _SCHEME.match(text) or _CHAIN.match(text)
     if scheme is None:
@@ -178,7 +178,7 @@ def _parse_text(text: str, given: dict[str, object], *, query_is_options: bool) 
 
 
 def _find_scheme(scheme: str, url: str, *, chained: bool) -> str:
-    """Return the entry point for a scheme, asking fsspec for what it knows only when there is none."""
+    """Return the entry point for a scheme; fsspec is imported only if no backend has the scheme."""
     no_scheme = {"fsspec"}
     if scheme in SHIPPED.keys() - no_scheme and not chained:
         return scheme
@@ -190,16 +190,16 @@ def _find_scheme(scheme: str, url: str, *, chained: bool) -> str:
         return "fsspec"
     near = difflib.get_close_matches(scheme, installed | known, n=1, cutoff=0.6)
     hint = f"did you mean {near[0]}://…? " if near else ""
-    more = "" if known else "; for fsspec's schemes: pip install 'bucketlog[fsspec]'"
+    more = "" if known else " (pip install 'bucketlog[fsspec]')"
     schemes = ", ".join(f"{name}://" for name in sorted(installed))
-    msg = f"open {redact(url)}: the scheme {scheme!r} is not known; {hint}there are {schemes} and fsspec's own{more}"
+    msg = f"open {redact(url)}: unknown scheme {scheme!r}; {hint}use {schemes} or a scheme of fsspec{more}"
     raise InvalidURLError(msg)
 
 
 def _fsspec_protocols() -> set[str]:
     if importlib.util.find_spec("fsspec") is None:
         return set()
-    fsspec: Any = importlib.import_module("fsspec")  # only here, so that no other URL waits for it
+    fsspec: Any = importlib.import_module("fsspec")  # imported late, because it is slow to load
     return {*fsspec.available_protocols(), *fsspec.registry}
 
 
@@ -207,9 +207,10 @@ def _parse_query(url: str, query: str) -> dict[str, object]:
     options: dict[str, object] = {}
     for number, pair in enumerate(query.split("&") if query else (), start=1):
         name, equals, value = pair.partition("=")
-        if not name or not equals:  # not shown: it may be the rest of a secret that holds an ampersand
+        if not name or not equals:  # not shown: it may be part of a secret that contains an ampersand
             msg = (
-                f"open {redact(url)}: option {number} of the query has no name or no value; write name=value (& as %26)"
+                f"open {redact(url)}: option {number} of the query has no name or no value; write name=value, and an "
+                "ampersand in a value as %26"
             )
             raise InvalidOptionError(msg)
         options[unquote(name)] = unquote(value)
@@ -218,19 +219,19 @@ def _parse_query(url: str, query: str) -> dict[str, object]:
 
 def _refuse_broken_url(text: str) -> None:
     if "://" in text:
-        msg = f"open {redact(text)}: neither a URL, as no scheme begins it, nor a good path; give {_ALLOWED}"
+        msg = f"open {redact(text)}: it does not begin with a URL scheme, and is not a plausible path; pass {_ALLOWED}"
         raise InvalidURLError(msg)
     found = _SLASHES_MISSING.match(text)
     if found and found[1].lower() in installed_backends().names:
         scheme = found[1].lower()
         hint = "file:///path" if scheme == "file" else f"{scheme}://…"
-        msg = f"open: {scheme}: without its slashes is neither a URL nor a good path; write {hint}, or ./{scheme}:…"
+        msg = f"open: the slashes after {scheme}: are missing; write {hint}, or ./{scheme}:… for a path"
         raise InvalidURLError(msg)
 
 
 def _file_url(path: str) -> str:
     if "\0" in path:
-        msg = f"open {_printable(path)}: a path cannot hold NUL; mend the path"
+        msg = f"open {_printable(path)}: the path contains NUL; remove it"
         raise InvalidURLError(msg)
     return Path(path).absolute().as_uri()
 
@@ -238,7 +239,7 @@ def _file_url(path: str) -> str:
 def _checked_file_url(url: str) -> str:
     host, slash, path = url.partition("://")[2].partition("/")
     if host.lower() not in ("", "localhost") or not slash:
-        msg = f"open {redact(url)}: a file URL is absolute: file:///path; for a relative one give the plain path"
+        msg = f"open {redact(url)}: a file URL must be absolute; write file:///path, or pass the plain path"
         raise InvalidURLError(msg)
     return f"file:///{path}"
 

@@ -1,7 +1,7 @@
-"""The capability probe: what a backend claims is proven on scratch keys before anything is entrusted to it.
+"""The capability probe: it tests a backend's claims on scratch keys before any data depends on them.
 
-Servers and filesystems accept conditions and ignore them, some only under a race and some only in a versioned bucket;
-no documentation is a substitute for trying. The probe takes about forty requests, once per store and backend.
+Some servers and filesystems accept conditions and ignore them, a few only in a race or in a versioned bucket, and their
+documentation does not say so. The probe makes about forty requests, once per store and backend.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ EtagForm = Literal["unquoted", "quoted"]
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What one check found: `finding` is a sentence without its end."""
+    """The result of one check; `finding` completes a sentence that begins with `name`."""
 
     name: str
     ok: bool
@@ -51,15 +51,15 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """What was proven through a backend, when, and by which version of bucketlog.
+    """The result of a probe: what a backend proved able to do, when, and which version of bucketlog checked it.
 
     Attributes:
         backend: The backend's name.
-        version: Of bucketlog.
-        checked: When, aware UTC.
+        version: The version of bucketlog.
+        checked: The time of the probe, in UTC.
         checks: `exclusive_create`, `compare_and_set`, `ranges`, `list`, `append`, `delete`, in this order.
-        etag_form: The form in which the server takes versions; None where the backend has no forms.
-        versioned: Whether the bucket keeps old versions; None where the backend cannot tell.
+        etag_form: The form of ETag that the server accepts as a condition; None if the backend has no ETags.
+        versioned: Whether the bucket keeps old versions; None if the backend cannot find out.
     """
 
     backend: str
@@ -70,23 +70,23 @@ class Proof:
     versioned: bool | None = None
 
     def check(self, name: str) -> Check:
-        """Return one check; one that was never made has failed."""
-        for one in self.checks:
-            if one.name == name:
-                return one
-        return Check(name, ok=False, finding="was not looked at", claimed=False)
+        """Return a check by its name; a missing one counts as failed."""
+        for check in self.checks:
+            if check.name == name:
+                return check
+        return Check(name, ok=False, finding="was not checked", claimed=False)
 
     def unsafe(self) -> tuple[Check, ...]:
-        """Return what forbids more than one writer: conditions that do not hold."""
-        return tuple(one for one in map(self.check, ("exclusive_create", "compare_and_set")) if not one.ok)
+        """Return the failed checks that rule out several writers: those of the conditions."""
+        return tuple(check for check in map(self.check, ("exclusive_create", "compare_and_set")) if not check.ok)
 
     def unusable(self) -> tuple[Check, ...]:
-        """Return what forbids any use: a listing that is wrong, or ranges or appends that are claimed and wrong."""
+        """Return the failed checks that rule out any use: listings, and ranges and appends if they are claimed."""
         checks = map(self.check, ("list", "ranges", "append"))
-        return tuple(one for one in checks if not one.ok and (one.claimed or one.name == "list"))
+        return tuple(check for check in checks if not check.ok and (check.claimed or check.name == "list"))
 
     def apply(self, backend: Backend) -> None:
-        """Tell a backend what was found out about its server."""
+        """Configure a backend with the ETag form and the versioning that the probe found."""
         if isinstance(backend, VersioningBackend):
             if self.etag_form is not None:
                 backend.etag_form = self.etag_form
@@ -94,22 +94,25 @@ class Proof:
                 backend.versioned = self.versioned
 
     def to_json(self) -> dict[str, object]:
-        """Return what `from_json` takes."""
+        """Return the proof as a JSON object, for `from_json`."""
         return {
             "backend": self.backend,
             "version": self.version,
             "checked": f"{self.checked:%Y-%m-%dT%H:%M:%S.%fZ}",
-            "proven": {one.name: {"ok": one.ok, "claimed": one.claimed, "finding": one.finding} for one in self.checks},
+            "proven": {
+                check.name: {"ok": check.ok, "claimed": check.claimed, "finding": check.finding}
+                for check in self.checks
+            },
             "etag_form": self.etag_form,
             "versioned": self.versioned,
         }
 
     @classmethod
     def from_json(cls, value: object) -> Proof:
-        """Make a proof from its JSON form; members that are not known are left out.
+        """Make a proof from its JSON form, ignoring unknown members.
 
         Raises:
-            ValueError: It has not that form.
+            ValueError: The value does not have that form.
         """
         match value:
             case {
@@ -120,7 +123,7 @@ class Proof:
                 "etag_form": "unquoted" | "quoted" | None as etag_form,
                 "versioned": bool() | None as versioned,
             }:
-                checks = tuple(_check_from_json(name, one) for name, one in proven.items())
+                checks = tuple(_check_from_json(name, check) for name, check in proven.items())
                 when = datetime.fromisoformat(checked)
                 if when.tzinfo is not None:
                     return cls(backend, version, when, checks, etag_form, versioned)
@@ -129,23 +132,23 @@ class Proof:
 
 
 def probe(backend: Backend, clock: Clock) -> Proof:
-    """Try out what a backend claims, on keys under `.probe/` that are removed afterwards.
+    """Test a backend's claims on keys below `.probe/`, which are removed afterwards.
 
-    A check that fails is a finding, not an error. The backend is told what was found (`Proof.apply`).
+    A failed check is a finding, not an error. The backend is configured with the result (`Proof.apply`).
 
     Raises:
         BackendUnavailableError: The storage could not be reached.
-        AccessDeniedError: It refuses reading, writing or listing.
-        StorageFullError: It has no room.
-        StoreNotFoundError: There is no such bucket.
-        OutcomeUnknownError: It does not answer.
+        AccessDeniedError: The storage refused to read, write or list.
+        StorageFullError: The storage is full.
+        StoreNotFoundError: The bucket does not exist.
+        OutcomeUnknownError: The storage did not answer.
     """
     prober = _Prober(backend, clock.write_id())
     with ThreadPoolExecutor(RIVALS, thread_name_prefix="bucketlog-probe") as pool:
         try:
             checks = prober.run(pool)
         except BaseException:
-            with suppress(BucketlogError):  # what went wrong first says more
+            with suppress(BucketlogError):  # the first error says more
                 prober.clean_up()
             raise
     checks.append(prober.check_delete())
@@ -155,40 +158,40 @@ def probe(backend: Backend, clock: Clock) -> Proof:
 
 
 def release(version: str) -> tuple[int, ...]:
-    """Return the numbers that a version begins with, to compare it by."""
+    """Return the leading numbers of a version, for comparison."""
     return tuple(int(number) for number in re.findall(r"\d+", version.partition("+")[0])[:3])
 
 
-# -- how a rival fared -------------------------------------------------------------------------------------------------
+# -- who won a race ----------------------------------------------------------------------------------------------------
 
 
 class _Outcome(NamedTuple):
-    """`version` when the put returned one; `unclear` when neither that nor a clear refusal came."""
+    """One rival's answer: a `version` if its PUT succeeded, `unclear` if it was neither accepted nor refused."""
 
     version: Version | None
     unclear: BucketlogError | None = None
 
 
 class _Race(NamedTuple):
-    """What several puts under one condition led to: the winner's content, or why there is none."""
+    """The result of several PUTs under one condition: the winner's content, or why there is none."""
 
     failure: str
     nobody: bool = False
     content: Content | None = None
 
 
-def _judge(outcomes: Sequence[_Outcome], payloads: Sequence[bytes], content: Content | None) -> _Race:
-    """Say who won a race by what the rivals were told and whose bytes are there.
+def _settle(outcomes: Sequence[_Outcome], payloads: Sequence[bytes], content: Content | None) -> _Race:
+    """Find out who won a race from the answers and from the bytes that are stored.
 
-    An unclear answer is no claim to have won, and neither is a refusal a proof of having lost: clients send again, and
-    are then told of their own bytes.
+    An unclear answer does not mean that the rival won, and a refusal does not prove that it lost: a client library that
+    retries is refused because of its own bytes.
     """
     winners = [number for number, outcome in enumerate(outcomes) if outcome.version is not None]
     if len(winners) > 1:
-        return _Race(f"{len(winners)} of {len(outcomes)} rivals were told that they had won")
+        return _Race(f"{len(winners)} of {len(outcomes)} rivals got the answer that they had won")
     if content is None or content.data not in payloads:
         if winners:
-            return _Race("what the winner wrote is not there")
+            return _Race("the winner's bytes are not stored")
         return _Race("none of the rivals won", nobody=True)
     if winners and content.data != payloads[winners[0]]:
         return _Race("the winner's bytes were overwritten by a rival")
@@ -199,12 +202,12 @@ def _judge(outcomes: Sequence[_Outcome], payloads: Sequence[bytes], content: Con
 
 
 class _Prober:
-    """One run. Each check returns a sentence about its failure, or nothing."""
+    """One run of the probe. Each check returns a description of its failure, or an empty text."""
 
     def __init__(self, backend: Backend, run_id: str) -> None:
         self.backend = backend
-        # The two folders are those of every other probe: a directory that keeps locks or empty folders keeps two. And
-        # as "-" comes before "/", a listing that is sorted folder by folder shows itself.
+        # All probes share these two folders, so a directory that keeps locks or empty folders keeps only two. And as
+        # "-" sorts before "/", a listing that is wrongly sorted folder by folder is detected.
         self.first, self.second = f"{SCRATCH}a-{run_id}", f"{SCRATCH}a/{run_id}"
         self.versions, self.growing = f"{SCRATCH}a-{run_id}.versions", f"{SCRATCH}a/{run_id}.growing"
         self.stored: set[str] = set()
@@ -228,7 +231,7 @@ class _Prober:
             return Check(name, ok=False, finding="is not claimed", claimed=False)
         try:
             failure = run()
-        except (CapabilityError, NotFoundError, ConflictError) as err:  # claimed, yet refused or gone
+        except (CapabilityError, NotFoundError, ConflictError) as err:  # claimed, but refused or not found
             failure = str(err)
         return Check(name, ok=not failure, finding=failure or "works")
 
@@ -236,7 +239,7 @@ class _Prober:
         if not isinstance(self.backend, VersioningBackend):
             return
         self.versioned = self.backend.put_version_id(self.versions, b"versions\n") is not None
-        self.backend.versioned = self.versioned  # else a version id in the answers below would be taken as an alarm
+        self.backend.versioned = self.versioned  # else the backend would reject answers with a version id
 
     def exclusive_create(self, pool: ThreadPoolExecutor) -> str:
         won = b""
@@ -249,20 +252,20 @@ class _Prober:
         if self._put(self.first, b"again\n", ABSENT).version is not None:
             return "a second create of the same key is accepted"
         if self.backend.get(self.first).data != won:
-            return "a second create of the same key is refused and overwrites it nevertheless"
+            return "a second create of the same key is refused, but overwrites it"
         return ""
 
     def compare_and_set(self, pool: ThreadPoolExecutor) -> str:
         key, stale = self.first, self._content(self.first).version
         version = self._find_form(key, stale)
         if version is None:
-            return "the version that is there is refused as a condition"
+            return "the current version is refused as a condition"
         if self._put(key, b"stale\n", stale).version is not None:
-            return "a version that is no longer there is accepted as a condition"
+            return "a stale version is accepted as a condition"
         return self._race(pool, key, version).failure
 
     def _find_form(self, key: str, version: Version) -> Version | None:
-        """Replace the content under its version in each form until one is taken; return the new version."""
+        """Replace the content, trying each ETag form until one is accepted; return the new version."""
         forms: Sequence[EtagForm | None] = (None,)
         if isinstance(self.backend, VersioningBackend):
             forms = ("unquoted", "quoted")
@@ -283,9 +286,9 @@ class _Prober:
     def ranges(self) -> str:
         key, data = self.first, self._content(self.first).data
         if self.backend.get(key, 1, 4).data != data[1:4]:
-            return "a range in the middle comes back as other bytes"
+            return "a range in the middle returns other bytes"
         if self.backend.get(key, len(data) - 2, len(data) + 9).data != data[-2:]:
-            return "a range over the end comes back as other bytes"
+            return "a range past the end returns other bytes"
         return ""
 
     def list(self) -> str:
@@ -297,36 +300,36 @@ class _Prober:
             return "keys outside the prefix are listed"
         if not set(expected) <= set(everything):
             return "a key is not listed right after it was stored"
-        if everything != sorted(set(everything)):  # also those of other probes, perhaps
+        if everything != sorted(set(everything)):  # keys of other probes may be among them
             return "keys are not listed once each, in ascending order"
         after = {entry.key for entry in self.backend.list(SCRATCH, start_after=self.first)}
         if self.first in after or self.second not in after:
-            return "start_after is not kept"
+            return "start_after is ignored"
         return ""
 
     def append(self) -> str:
         backend = self.backend
         if not isinstance(backend, AppendBackend):
-            return "is claimed, but the methods for it are missing"
+            return "is claimed, but its methods are missing"
         key = self.growing
         with backend.lock(key.rpartition("/")[0] + "/"):
             backend.append(key, b"one\n", expected_size=0, sync=False)
             backend.append(key, b"two\n", expected_size=4, sync=False)
             if not self._append_refused(backend, key, expected_size=4):
-                return "an append at a size that is no longer true is accepted"
+                return "an append at a stale size is accepted"
             if backend.get(key).data != b"one\ntwo\n":
-                return "what was appended comes back as other bytes"
+                return "appended bytes are read back as other bytes"
             backend.seal(key)
             if not backend.is_sealed(key) or not self._append_refused(backend, key, expected_size=8):
                 return "a sealed object still grows"
         return ""
 
     def check_delete(self) -> Check:
-        """Clean up; credentials that may write but not delete are good enough for a log."""
+        """Clean up; credentials that may write but not delete are enough for a log."""
         try:
             self.clean_up()
         except AccessDeniedError:
-            finding = f"is refused: what the probe wrote stays under {SCRATCH}, and vacuum will remove nothing"
+            finding = f"is refused: the probe's objects stay below {SCRATCH}, and vacuum cannot remove anything"
             return Check("delete", ok=False, finding=finding)
         return Check("delete", ok=True, finding="works")
 
@@ -336,7 +339,7 @@ class _Prober:
     # -- steps ---------------------------------------------------------------------------------------------------------
 
     def _store(self, key: str) -> None:
-        """Store something under a key where conditions could not be tried."""
+        """Store something under a key, unless a check did already."""
         if key not in self.stored:
             self.backend.put(key, b"scratch\n")
             self.stored.add(key)
@@ -351,11 +354,11 @@ class _Prober:
         except ConflictError:
             return _Outcome(None)
         except (OutcomeUnknownError, BackendUnavailableError) as err:
-            # Ceph RGW answers some losers of a race with 500, others throttle; who won is read back.
+            # Ceph RGW answers some losers of a race with 500, others throttle; reading back finds the winner.
             return _Outcome(None, err)
 
     def _race(self, pool: ThreadPoolExecutor, key: str, condition: Condition) -> _Race:
-        """Let all rivals put at the same moment and judge; once more where all were told to come back."""
+        """Let all rivals put at the same moment; repeat once if nobody won."""
         payloads = [f"rival {number}\n".encode() for number in range(RIVALS)]
         race, outcomes = _Race(""), list[_Outcome]()
         for _ in range(2):
@@ -363,11 +366,11 @@ class _Prober:
             content: Content | None = None
             with suppress(NotFoundError):
                 content = self.backend.get(key)
-            race = _judge(outcomes, payloads, content)
+            race = _settle(outcomes, payloads, content)
             if not race.nobody:
                 return race
         unclear = [outcome.unclear for outcome in outcomes if outcome.unclear is not None]
-        if len(unclear) == RIVALS:  # no rival was in the other's way: the storage takes no writes at all
+        if len(unclear) == RIVALS:  # this is not a race: the storage accepts no writes at all
             raise unclear[0]
         return race
 

@@ -1,7 +1,7 @@
-"""How often and how long a conditional write is tried: full jitter, exponential backoff, one budget of time.
+"""Retries of a conditional write: exponential backoff with full jitter, within a time budget.
 
-Written here because the clock is handed in, and because every attempt has to send the same bytes: only the caller
-knows which those are and how to read back what became of them.
+No retry library is used, for two reasons: the clock is an argument, and only the caller knows which bytes to send again
+and how to read back the outcome.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ _PAUSE_SECONDS_MAX = 2.0
 
 
 class Retries:
-    """Attempts, counted from 1, with a pause before each but the first; they end when the budget is spent.
+    """Yields attempt numbers from 1, with a pause before each but the first, until the budget is spent.
 
-    `for attempt in Retries(clock): …` makes one attempt at least. Pauses are drawn from the whole range below a ceiling
-    that doubles: see "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
+    `for attempt in Retries(clock): …` makes at least one attempt. Each pause is drawn from the whole range below a
+    ceiling that doubles: see "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
     """
 
     def __init__(self, clock: Clock, *, seconds: float = BUDGET_SECONDS) -> None:
@@ -35,7 +35,7 @@ class Retries:
         while True:
             yield attempt
             pause_seconds = ceiling_seconds * (1.0 - clock.jitter())  # never 0, so that the budget ends
-            # A clock may stand still between two readings; what was slept counts in any case.
+            # A test's clock may stand still between two readings; the pauses count in any case.
             spent_seconds = max(clock.elapsed_seconds() - begun, paused_seconds)
             if spent_seconds + pause_seconds > self._seconds:
                 return

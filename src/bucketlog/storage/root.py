@@ -1,4 +1,4 @@
-"""An opened root: the backend, what the store says of itself, and whether this handle may write."""
+"""An opened root: the backend, the store's identity and mode, and whether this handle may write."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ Mode = Literal["append", "put"]
 STORE_KEY = "bucketlog.json"
 FORMAT = "bucketlog/1"
 SYNC_INTERVAL_SECONDS = 1.0  # with sync="interval", no acknowledged commit waits longer for its sync
-REQUESTS_MAX = 16  # of one handle at a time, beside those of the callers' own threads
+REQUESTS_MAX = 16  # concurrent requests of one handle, in addition to those of the callers' own threads
 
 _PUTS_MAX = 5
-_CALLS_AHEAD = 8  # each makes several requests, of which `REQUESTS_MAX` run at a time
-_INDEXES_MAX = 256  # of compacted segments: some MB each
+_CALLS_AHEAD = 8  # each makes several requests; `REQUESTS_MAX` of them run at a time
+_INDEXES_MAX = 256  # cached indexes of compacted segments, a few MB each
 
 _log = logging.getLogger("bucketlog")
 
@@ -63,26 +63,27 @@ R = TypeVar("R")
 def open_root(
     backend: Backend, *, create: bool, read_only: bool, single_writer: bool, sync: SyncMode, clock: Clock
 ) -> Root:
-    """Read what a store says of itself, or make one.
+    """Open a store, or create one.
 
-    A store that was proven through this kind of backend costs two gets, one of them for `read_only`. Making one runs
-    the probe first; where a store was not proven yet, the first write does. If this fails, the caller closes `backend`.
+    Opening a store that was probed before through this kind of backend takes two GETs, with `read_only` one. Creating a
+    store runs the probe first; for a store that was not probed yet, the first write does. If this function fails, the
+    caller closes `backend`.
 
     Args:
-        backend: Where the store is, or is to be.
-        create: Whether to make a store where there is none.
+        backend: The storage of the store.
+        create: Whether to create the store if there is none.
         read_only: Never write, and never probe.
-        single_writer: The caller's promise that nobody else writes, which storage without conditions needs.
+        single_writer: The caller's promise that nothing else writes; needed on storage without conditions.
         sync: `always`, `interval` or `never`.
-        clock: Time, waiting and chance.
+        clock: Time, sleep and randomness.
 
     Raises:
-        InvalidOptionError: `sync` is something else.
-        StoreNotFoundError: There is no store, and none may be made.
-        CapabilityError: A store cannot be made: the storage failed the probe.
-        UnsupportedFormatError: The store has another format than this version reads.
+        InvalidOptionError: `sync` has another value.
+        StoreNotFoundError: There is no store, and `create` is False.
+        CapabilityError: The store cannot be created because the storage failed the probe.
+        UnsupportedFormatError: This version does not read the store's format.
         CorruptCheckpointError: `bucketlog.json` cannot be read.
-        OutcomeUnknownError: Whether the store was made is not known.
+        OutcomeUnknownError: It is not known whether the store was created.
     """
     if sync not in get_args(SyncMode):
         msg = f"open {redact(backend.url)}: sync={sync!r} is not one of {', '.join(map(repr, get_args(SyncMode)))}"
@@ -93,21 +94,21 @@ def open_root(
 
 
 class Root:
-    """What streams, checkpoints, snapshots, blobs and objects of one store handle share.
+    """The state that streams, checkpoints, snapshots, blobs and objects of one store handle share.
 
     Attributes:
-        backend: Moves the bytes. With `single_writer`, over storage without conditions, it keeps them for this handle.
-        clock: Time, waiting and chance.
-        url: Redacted, for messages.
-        store_id: Made with the store; another store at the same place has another.
-        read_only: Whether this handle was opened so, or has to be.
-        single_writer: The caller's promise that nobody else writes.
+        backend: The storage; with `single_writer`, wrapped so that missing conditions are emulated.
+        clock: Time, sleep and randomness.
+        url: The redacted URL, for messages.
+        store_id: Assigned when the store is created; recreating it gives a new one.
+        read_only: Whether this handle was opened for reading only, or cannot write the store's mode.
+        single_writer: The caller's promise that nothing else writes.
         sync: When appends are synced.
-        appender: The same backend, in a store whose segments grow; None where commits are puts.
-        proof: What was proven through this backend; None while nothing was.
-        location: What `bucketlog.open` was given, to open the store again elsewhere; None where it was not asked.
-        compacted: The indexes of compacted segments that were looked at.
-        writable: Whether writes need no further look; `check_writable` is for when it is False.
+        appender: The same backend, if segments grow in this store; None if each commit is a PUT.
+        proof: The result of the probe; None until it is known.
+        location: The target given to `bucketlog.open`, to open the store elsewhere; None if it was opened otherwise.
+        compacted: The cached indexes of compacted segments.
+        writable: Whether this handle is known to be able to write; while it is False, call `check_writable`.
     """
 
     def __init__(self, backend: Backend, *, clock: Clock, read_only: bool, single_writer: bool, sync: SyncMode) -> None:
@@ -122,58 +123,58 @@ class Root:
         self.proof: Proof | None = None
         self.location: Location | None = None
         self.writable = False
-        self._bare = backend  # without emulation: what the probe looks at
+        self._bare = backend  # without emulation, for the probe
         self._why_not = "it was opened with read_only=True; open it for writing" if read_only else ""
         self._executor: RequestPool | None
         self.compacted: Cache[CompactedSegment | None]
-        self._failure: BucketlogError | None = None  # of a sync in the background
-        self._failure_told = False
+        self._failure: BucketlogError | None = None  # of a background sync
+        self._failure_raised = False
         self.begin()
         _roots.add(self)
 
     def check_writable(self, doing: str) -> None:
-        """Refuse when this handle may not write; the first time, prove what the backend claims.
+        """Check that this handle may write; the first check runs the probe if the storage was not probed yet.
 
         Args:
-            doing: What is to be written and where, for the message, such as `append to stream 'orders'`.
+            doing: The operation and its place, for the message, such as `append to stream 'orders'`.
 
         Raises:
-            ReadOnlyError: Opened for reading only, or the store's segments are written in the other mode.
+            ReadOnlyError: The store was opened for reading only, or is written in the other mode.
             CapabilityError: The storage failed the probe.
-            OutcomeUnknownError: A sync in the background failed, so what was acknowledged last may not last.
+            OutcomeUnknownError: A background sync failed, so the last acknowledged commits may be lost.
         """
         if not self.writable:
             self._become_writable(doing)
 
     @property
     def executor(self) -> RequestPool:
-        """Threads for requests that go out side by side; made when first asked for."""
+        """Threads for concurrent requests, started on first use."""
         with self._lock:
             if self._executor is None:
                 self._executor = RequestPool(REQUESTS_MAX)
             return self._executor
 
     def side_by_side(self, call: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
-        """Yield `call(item)` in the order of the items, several calls at a time where each costs requests.
+        """Yield `call(item)` in the order of the items, with several calls at a time if each makes requests.
 
-        In a directory they come one after the other: threads gain nothing there.
+        In a directory they run one after the other, because threads gain nothing there.
         """
         if self.appender is not None or len(items) <= 1:
             return map(call, items)
         return map_ahead(self.executor, call, items, ahead=_CALLS_AHEAD)
 
     def sync_soon(self, key: str) -> None:
-        """Sync a growing object within `SYNC_INTERVAL_SECONDS`, in the background.
+        """Sync a growing object in the background, within `SYNC_INTERVAL_SECONDS`.
 
-        When that fails this handle writes no more: what it acknowledged since the last sync may not last.
+        If the sync fails, this handle refuses to write: commits acknowledged since the last sync may be lost.
         """
         self._syncer.soon(key)
 
     def close(self) -> None:
-        """Sync what waits for it, end all threads and close the backend. Calling it again does nothing.
+        """Run pending syncs, stop all threads and close the backend. Calling it again does nothing.
 
         Raises:
-            OutcomeUnknownError: A sync failed, and no write has told so yet.
+            OutcomeUnknownError: A background sync failed, and no write has raised that yet.
         """
         with self._lock:
             executor, self._executor = self._executor, None
@@ -181,18 +182,18 @@ class Root:
         if executor is not None:
             executor.shutdown(cancel_futures=True)
         self.backend.close()
-        if self._failure is not None and not self._failure_told:
+        if self._failure is not None and not self._failure_raised:
             self._raise_failure(f"close the store {self.url}")
 
     # -- opening -------------------------------------------------------------------------------------------------------
 
     def settle(self, *, create: bool) -> None:
-        """Read `bucketlog.json`, or make it; then what was proven."""
+        """Read `bucketlog.json`, or create it; then read the stored proof."""
         try:
             data = self.backend.get(STORE_KEY).data
         except NotFoundError as err:
             if not create:
-                msg = f"open {self.url}: there is no store here; mend the URL, or make one with create=True"
+                msg = f"open {self.url}: there is no store here; correct the URL, or create one with create=True"
                 raise StoreNotFoundError(msg) from err
             data = self._make_store()
         store = _read_store(data, self.url)
@@ -203,9 +204,9 @@ class Root:
         else:
             self.read_only = True
             self._why_not = self._why_not or (
-                f"the store commits in mode {store.mode!r} and backend {self._bare.name!r} in mode "
-                f"{_mode_of(self._bare)!r}; as both at once would lose events, it is open for reading only; "
-                "open it as it was made, or copy its events to a new store"
+                f"the store commits in mode {store.mode!r}, backend {self._bare.name!r} in mode "
+                f"{_mode_of(self._bare)!r}; mixing them would lose events, so it is open for reading only; "
+                "open it through the kind of backend that created it, or copy its events to a new store"
             )
         if self.proof is None and not self.read_only:
             self.proof = self._read_proof()
@@ -214,8 +215,8 @@ class Root:
             self.writable = not self._unfit(self.proof)
 
     def _make_store(self) -> bytes:
-        """Prove the storage, then put `bucketlog.json`; return what is there, be it another's."""
-        self._prove(f"make a store at {self.url}")
+        """Probe the storage, then put `bucketlog.json`; return the stored content, even if another process put it."""
+        self._prove(f"create a store at {self.url}")
         now = self.clock.now().astimezone(UTC)
         store_id = UUID(hex=self.clock.write_id() + self.clock.write_id(), version=4)
         store = {
@@ -229,13 +230,13 @@ class Root:
             try:
                 self.backend.put(STORE_KEY, data, if_version=ABSENT)
             except (ConflictError, OutcomeUnknownError):
-                # Perhaps our own bytes; whosever they are, they are the store. With none there, the same bytes again.
+                # The bytes stored now, ours or another process's, are the store. If there are none, send ours again.
                 with suppress(NotFoundError):
                     return self.backend.get(STORE_KEY).data
                 self.clock.sleep(self.clock.jitter() * 0.1 * 2**attempt)
             else:
                 return data
-        msg = f"make a store at {self.url}: {_PUTS_MAX} attempts, and no clear answer to any; open it again"
+        msg = f"create a store at {self.url}: none of {_PUTS_MAX} attempts got a clear answer; open it again"
         raise OutcomeUnknownError(msg, key=STORE_KEY)
 
     # -- proving -------------------------------------------------------------------------------------------------------
@@ -252,21 +253,21 @@ class Root:
                 self.writable = True
 
     def _prove(self, doing: str) -> None:
-        """Run the probe and keep what it found.
+        """Run the probe and store its result.
 
         Raises:
-            CapabilityError: The storage failed.
+            CapabilityError: The storage failed the probe.
         """
         self.proof = probe(self._bare, self.clock)
         if unfit := self._unfit(self.proof):
             raise CapabilityError(f"{doing}: {unfit}")
-        with suppress(OutcomeUnknownError):  # only the next opening would miss it, and prove again
+        with suppress(OutcomeUnknownError):  # if it was not stored, the next opening probes again
             self.backend.put(self._proof_key, encode_document(self.proof.to_json()))
 
     def _read_proof(self) -> Proof | None:
-        """Return what was proven through this backend by this version or a newer one.
+        """Return the proof that this version or a newer one stored for this kind of backend.
 
-        What cannot be read counts as nothing: it is found out again.
+        A proof that cannot be read counts as missing: the probe runs again.
         """
         try:
             data = self.backend.get(self._proof_key).data
@@ -280,23 +281,24 @@ class Root:
         return f"capabilities/{encode_name(self._bare.name, what='backend', suffix='.json')}"
 
     def _unfit(self, proof: Proof) -> str:
-        """Say why storage is not good enough for this handle, and what to do; nothing when it is."""
+        """Return why the storage is not fit for this handle, and the next step; an empty text if it is fit."""
         where = f"backend {self._bare.name!r} at {self.url}"
         if broken := proof.unusable():
-            found = "; ".join(f"{one.name} {one.finding}" for one in broken)
+            found = "; ".join(f"{check.name} {check.finding}" for check in broken)
             return f"{where} cannot hold a store: {found}; choose another backend"
         if self.single_writer or not (missing := proof.unsafe()):
             return ""
-        found = "; ".join(f"{one.name} {one.finding}" for one in missing)
+        found = "; ".join(f"{check.name} {check.finding}" for check in missing)
         way = "use a bucket without versioning" if proof.versioned else "choose another backend"
         return (
-            f"{where} is not safe for several writers: {found}; {way}, or, if only one ever writes, single_writer=True"
+            f"{where} is not safe for several writers: {found}; {way}, or, if only one process ever writes, open it "
+            "with single_writer=True"
         )
 
     # -- in the background ---------------------------------------------------------------------------------------------
 
     def begin(self) -> None:
-        """Make locks and threads: at first, and in a forked child, where the inherited ones are of no use."""
+        """Create locks and threads: on construction, and again in a forked child, which cannot use inherited ones."""
         self.compacted = Cache(_INDEXES_MAX)
         self._lock = threading.Lock()
         self._proving = threading.Lock()
@@ -304,18 +306,18 @@ class Root:
         self._syncer = Syncer(self._sync_now, SYNC_INTERVAL_SECONDS, self._fail)
 
     def _sync_now(self, key: str) -> None:
-        if self.appender is not None:  # where commits are puts, all is durable
+        if self.appender is not None:  # a commit that is a PUT is durable already
             self.appender.sync(key)
 
     def _fail(self, err: BucketlogError) -> None:
-        _log.error("%s: a sync in the background failed; this handle writes no more: %s", self.url, err)
+        _log.error("%s: a background sync failed; this handle refuses to write from now on: %s", self.url, err)
         self.writable, self._failure = False, err
 
     def _raise_failure(self, doing: str) -> NoReturn:
-        self._failure_told = True
+        self._failure_raised = True
         msg = (
-            f"{doing}: a sync in the background failed, so what was acknowledged within {SYNC_INTERVAL_SECONDS:g} s "
-            "before may not be durable; open the store anew, see what is there, and go on from that"
+            f"{doing}: a background sync failed, so commits acknowledged up to {SYNC_INTERVAL_SECONDS:g} s before may "
+            "be lost; open the store again, check which events are stored, and resume from there"
         )
         raise OutcomeUnknownError(msg) from self._failure
 
@@ -337,12 +339,12 @@ def _read_store(data: bytes, url: str) -> _Store:
     match decode_document(data, key=STORE_KEY, url=url):
         case {"format": str(written)} if written != FORMAT:
             newer = re.fullmatch(r"bucketlog/([0-9]+)", written)
-            way = "upgrade bucketlog" if newer else "look at what else is kept there"
+            way = "upgrade bucketlog" if newer else "check what other program keeps its data there"
             msg = f"open {url}: the store has format {written!r}, this version reads {FORMAT!r}; {way}"
             raise UnsupportedFormatError(msg)
         case {"format": str(), "store_id": str(store_id), "mode": "append" | "put" as mode} if store_id:
             return _Store(store_id, mode)
-    msg = f"open {url}: {place(url, STORE_KEY)} is not what a store says of itself; put a copy in its place"
+    msg = f"open {url}: {place(url, STORE_KEY)} does not describe a store; restore it from a copy"
     raise CorruptCheckpointError(msg, key=STORE_KEY)
 
 
