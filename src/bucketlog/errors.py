@@ -1,7 +1,7 @@
-"""Every error of bucketlog: one class for each next step of the caller.
+"""The errors of bucketlog: one class per next step of the caller.
 
-All derive from `BucketlogError` and, where there is one, from the built-in exception that a Python programmer would
-catch. Programs branch on the class and its fields; the text is for people, and never holds a secret.
+All derive from `BucketlogError` and, where one fits, from the built-in exception that a Python programmer would catch.
+Programs branch on the class and its fields; the text is for people, and never contains a secret.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class BucketlogError(Exception):
     """Root of all errors of bucketlog.
 
-    `commits` holds what an append over several partitions had already made durable when it failed.
+    `commits` lists the commits that an append to several partitions had made durable before it failed.
     """
 
     commits: Sequence[Commit] = ()
@@ -32,11 +32,11 @@ class BucketlogError(Exception):
 
 
 class ConflictError(BucketlogError):
-    """Another writer got there first. Read again, decide again; nothing of this call was written."""
+    """Another writer got there first, and nothing was written. Read again and decide again."""
 
 
 class OffsetConflictError(ConflictError):
-    """The partition's next offset is not the expected one. Read the new events, decide again, append again."""
+    """The partition's next offset is not the expected one. Read the new events, decide again, and append again."""
 
     def __init__(self, message: str, *, partition: str = "", expected_offset: int = -1, next_offset: int = -1) -> None:
         super().__init__(message)  # the fields have defaults so that the error survives pickling
@@ -44,7 +44,7 @@ class OffsetConflictError(ConflictError):
 
 
 class CheckpointConflictError(ConflictError):
-    """The checkpoint was saved by somebody else since. Load it, decide again, save with the new version."""
+    """Another process saved the checkpoint first. Load it, decide again, and save with the new version."""
 
     def __init__(
         self, message: str, *, name: str = "", expected_version: str | None = None, version: str | None = None
@@ -54,7 +54,7 @@ class CheckpointConflictError(ConflictError):
 
 
 class SubscriptionLostError(ConflictError):
-    """Another consumer took this subscription over. Stop; what was not acknowledged is delivered to the other one."""
+    """Another consumer took over this subscription. Stop; it receives all events that were not acknowledged."""
 
     def __init__(self, message: str, *, name: str = "") -> None:
         super().__init__(message)
@@ -62,7 +62,7 @@ class SubscriptionLostError(ConflictError):
 
 
 class DuplicateEventError(ConflictError, ValueError):
-    """An event with this id is stored already. Nothing was written; skip it or give it another id."""
+    """An event with this id is already stored, and nothing was written. Skip the event or give it another id."""
 
     def __init__(
         self, message: str, *, event_id: str = "", index: int = -1, partition: str = "", offset: int = -1
@@ -75,9 +75,9 @@ class DuplicateEventError(ConflictError, ValueError):
 
 
 class OutcomeUnknownError(BucketlogError, TimeoutError):
-    """The storage did not answer and reading back did not settle it: it may have been written, or may land later.
+    """The storage did not answer, and reading back did not settle whether the data was written or may still be.
 
-    Look for the event ids (or load the checkpoint) before trying again. `write_id` marks the commit in the log.
+    Look for the event ids (or load the checkpoint) before trying again. `write_id` identifies the commit in the log.
     """
 
     def __init__(self, message: str, *, write_id: str = "", key: str = "") -> None:
@@ -92,11 +92,11 @@ class BackendUnavailableError(BucketlogError, ConnectionError):
     """The storage could not be reached or was too busy, and nothing was written. Try again later."""
 
 
-# -- mend the call -----------------------------------------------------------------------------------------------------
+# -- fix the call ------------------------------------------------------------------------------------------------------
 
 
 class InvalidEventError(BucketlogError, ValueError):
-    """An event cannot be written. Nothing of the batch was; mend the field named here."""
+    """An event is invalid, and nothing of its batch was written. Fix the field named in `field`."""
 
     def __init__(self, message: str, *, index: int = -1, field: str = "") -> None:
         super().__init__(message)
@@ -104,7 +104,7 @@ class InvalidEventError(BucketlogError, ValueError):
 
 
 class InvalidNameError(BucketlogError, ValueError):
-    """A text cannot be a name: empty, NUL, lone surrogates, or over 255 bytes when encoded. Choose another."""
+    """A name is empty, contains NUL or lone surrogates, or takes over 255 bytes when encoded. Choose another name."""
 
     def __init__(self, message: str, *, name: str = "") -> None:
         super().__init__(message)
@@ -112,15 +112,15 @@ class InvalidNameError(BucketlogError, ValueError):
 
 
 class InvalidValueError(BucketlogError, ValueError, TypeError):
-    """A value cannot be stored or understood: not JSON, NaN, a naive time, no cursor. Mend what is named here."""
+    """A value is invalid: not JSON, NaN, a naive time, not a cursor. Fix the value named in the message."""
 
 
 class InvalidURLError(BucketlogError, ValueError):
-    """The store's URL cannot be understood. Mend it."""
+    """The store's URL cannot be parsed. Correct it."""
 
 
 class InvalidOptionError(InvalidURLError, TypeError):
-    """An option is not known or has an impossible value. Mend the name or the value given here."""
+    """An option is unknown or has an invalid value. Correct the option named in `option`."""
 
     def __init__(self, message: str, *, option: str = "") -> None:
         super().__init__(message)
@@ -128,7 +128,7 @@ class InvalidOptionError(InvalidURLError, TypeError):
 
 
 class StreamSettingsError(BucketlogError, ValueError):
-    """The call does not fit the settings that the stream was made with. Use the stream's own settings."""
+    """The call contradicts the settings that the stream was created with. Use the stream's own settings."""
 
 
 class ReadOnlyError(BucketlogError, PermissionError):
@@ -136,7 +136,7 @@ class ReadOnlyError(BucketlogError, PermissionError):
 
 
 class OffsetOutOfRangeError(BucketlogError, IndexError):
-    """A cursor points before the start of a partition or beyond its head. Begin at an offset between the two."""
+    """An offset lies before the start of a partition or beyond its head. Use an offset between the two."""
 
     def __init__(
         self, message: str, *, partition: str = "", offset: int = -1, start: int = -1, next_offset: int = -1
@@ -149,51 +149,51 @@ class OffsetOutOfRangeError(BucketlogError, IndexError):
 
 
 class NotFoundError(BucketlogError, KeyError, FileNotFoundError):
-    """Nothing is stored under this name."""
+    """Nothing is stored under this name. Check the name, or store something first."""
 
-    __str__ = BucketlogError.__str__  # both built-ins bring one of their own
+    __str__ = BucketlogError.__str__  # both built-ins define their own
 
 
 class StoreNotFoundError(BucketlogError, FileNotFoundError):
-    """There is no store (or no bucket, or no directory) at this URL. Mend the URL, or create it."""
+    """There is no store (or no bucket, or no directory) at this URL. Correct the URL, or create the store."""
 
     __str__ = BucketlogError.__str__
 
 
-# -- see to the storage ------------------------------------------------------------------------------------------------
+# -- fix the storage ---------------------------------------------------------------------------------------------------
 
 
 class AccessDeniedError(BucketlogError, PermissionError):
-    """The storage refused: wrong credentials, or a missing permission. See to them; nothing was written."""
+    """The storage refused access, and nothing was written. Check the credentials and their permissions."""
 
 
 class StorageFullError(BucketlogError, OSError):
-    """The storage has no room. Nothing was written; free some."""
+    """The storage is full, and nothing was written. Free some space."""
 
 
 # -- choose another backend or setting ---------------------------------------------------------------------------------
 
 
 class CapabilityError(BucketlogError, NotImplementedError):
-    """The storage cannot do what this needs. The message says what is missing and which way is left."""
+    """The storage or the installation lacks a capability that this needs. Do what the message suggests instead."""
 
 
 class UnprovenStorageError(OutcomeUnknownError, CapabilityError):
-    """The storage no longer behaves as was proven (versioning was switched on): what it accepted may be hidden.
+    """The storage no longer behaves as the probe found (versioning was switched on); this write may be hidden.
 
-    Put it back as it was (or choose another bucket), then look for the events before trying again.
+    Restore the old setting (or choose another bucket), then look for the events before trying again.
     """
 
 
 class UnsupportedFormatError(BucketlogError, ValueError):
-    """What is stored was written by a newer format than this version reads. Upgrade bucketlog."""
+    """The stored data has a newer format than this version reads. Upgrade bucketlog."""
 
 
 # -- stop and repair ---------------------------------------------------------------------------------------------------
 
 
 class CorruptSegmentError(BucketlogError):
-    """A segment's bytes are damaged: `key` from `byte` on, which should hold `offset`. Stop and repair from a copy."""
+    """A segment is damaged: object `key`, at `byte`, where `offset` should be. Stop, and restore it from a copy."""
 
     def __init__(self, message: str, *, key: str = "", byte: int = -1, offset: int = -1) -> None:
         super().__init__(message)
@@ -201,7 +201,7 @@ class CorruptSegmentError(BucketlogError):
 
 
 class CorruptCheckpointError(BucketlogError, ValueError):
-    """An object that should hold JSON (checkpoint, snapshot, settings) does not. Stop and repair the object named."""
+    """An object that should hold JSON (checkpoint, snapshot, settings) does not. Stop, and repair the object `key`."""
 
     def __init__(self, message: str, *, key: str = "") -> None:
         super().__init__(message)
@@ -209,7 +209,7 @@ class CorruptCheckpointError(BucketlogError, ValueError):
 
 
 class CorruptBlobError(BucketlogError, ValueError):
-    """A blob's bytes are not those of its digest. Stop and repair; another copy can be put again after a delete."""
+    """A blob's bytes do not match its digest. Stop, delete the blob, and put it again from a good copy."""
 
     def __init__(self, message: str, *, key: str = "") -> None:
         super().__init__(message)
@@ -217,7 +217,10 @@ class CorruptBlobError(BucketlogError, ValueError):
 
 
 class UnwrittenEventsError(BucketlogError):
-    """A buffered writer stopped: a commit failed (see `__cause__`). `events` were not acknowledged, in their order."""
+    """A buffered writer stopped because a commit failed (see `__cause__`). Look for `events`, then append the rest.
+
+    `events` lists the events that were not acknowledged, in their order.
+    """
 
     def __init__(self, message: str, *, events: Sequence[Event] = ()) -> None:
         super().__init__(message)
