@@ -103,7 +103,7 @@ def test_append_tells_programs_where_the_event_is_and_whether_it_was_there(run):
         (["hello", "--type", "t"], "not JSON"),
         (["{}"], "--type"),
         (["--type", "t", "--meta", "k"], "write --meta KEY=VALUE"),
-        (["--type", "t", "--time", "soon"], "'soon' is no time; write 2026-02-05"),
+        (["--type", "t", "--time", "soon"], "'soon' is not a valid time; write 2026-02-05"),
         (["--type", "t", "--on-duplicate", "perhaps"], "perhaps"),
         (["--type", "t", "-o", "secret"], "write -o KEY=VALUE"),
     ],
@@ -515,7 +515,7 @@ def test_import_of_csv_maps_columns_to_fields(run):
     code, out, err = run("import", "store", "orders", "orders.csv", *mapping.split(), "--partition-by", "day")
 
     assert (code, err) == (0, "")
-    assert out == "3 events read, 3 added, 0 there already\n"
+    assert out == "3 events read, 3 added, 0 already stored\n"
     with bucketlog.open("store") as store:
         stored = list(store.stream("orders").read())
         assert store.stream("orders").partitions() == ["2026-02-05", "2026-02-06"]
@@ -600,7 +600,7 @@ def test_import_stops_at_a_bad_line_with_all_before_it_stored_and_none_after_it(
 
     assert (code, out) == (3, "")
     assert f"import standard input, {why}" in err
-    assert "2 events read, 2 added, 0 there already; mend the line" in err
+    assert "2 events read, 2 added, 0 already stored; fix the line" in err
     assert ids(run("read", "store", "orders", "--json")[1]) == ["e1", "e2"]
 
 
@@ -610,7 +610,7 @@ def test_import_passes_over_bad_lines_when_told_to_and_counts_them(run):
     code, out, err = run("import", "store", "orders", "--skip-bad", stdin="\n".join(lines).encode())
 
     assert code == 0
-    assert out == "2 events read, 2 added, 0 there already, 3 bad lines passed over\n"
+    assert out == "2 events read, 2 added, 0 already stored, 3 bad lines skipped\n"
     assert [number for number in "12345" if f"line {number}:" in err] == ["2", "3", "5"]
     assert ids(run("read", "store", "orders", "--json")[1]) == ["e1", "e3"]
 
@@ -633,7 +633,7 @@ def test_import_tells_how_far_it_came_when_the_store_refuses(run, store):
         ("orders.csv --type t --type-column who", "give --type or --type-column, not both"),
         ("orders.csv --source t --source-column who", "give --source or --source-column, not both"),
         ("orders.csv --time-zone Mars/Olympus", "no time zone 'Mars/Olympus'"),
-        ("orders.csv --delimiter ab", "not one character"),
+        ("orders.csv --delimiter ab", "use a single character"),
         ("bad.csv", "names a twice"),
         ("orders.csv --batch 0", "--batch"),
         ("orders.csv --format xml", "xml"),

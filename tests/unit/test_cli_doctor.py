@@ -150,7 +150,7 @@ def test_a_rule_that_deletes_or_archives_events_fails(run, s3_url, s3_args, moto
 
     assert code == 1
     assert re.search(rf"FAIL +lifecycle: .*rule-0.*{says}", out)
-    assert "not fit for a store as it is: lifecycle" in out
+    assert "not fit for a store; fix lifecycle" in out
 
 
 def test_rules_about_other_objects_do_not_matter(s3_url, s3_bucket, moto_s3):

@@ -95,7 +95,7 @@ def test_an_output_that_cannot_be_written_is_told_and_ends_with_3(store):
         (">&-", ["read", "--json"], (0, b"", b"")),
         (">&-", ["read"], (0, b"", b"")),
         ("2>&-", ["verify", "nope"], (1, b"", b"")),
-        ("<&-", ["import"], (0, b"0 events read, 0 added, 0 there already\n", b"")),
+        ("<&-", ["import"], (0, b"0 events read, 0 added, 0 already stored\n", b"")),
     ],
 )
 def test_standard_streams_that_are_closed_are_no_error(store, closed, args, expected):
@@ -176,9 +176,9 @@ def test_import_tells_at_ctrl_c_how_far_it_came_and_the_same_command_goes_on(tmp
 
     assert (process.returncode, out) == (130, "")
     assert said == (
-        "interrupted after line 8: 8 events read, 8 added, 0 there already; run the same command again to go on\n"
+        "interrupted after line 8: 8 events read, 8 added, 0 already stored; run the same command again to resume\n"
     )
-    assert total == "10 events read, 2 added, 8 there already\n"
+    assert total == "10 events read, 2 added, 8 already stored\n"
 
 
 # -- terminals ---------------------------------------------------------------------------------------------------------
@@ -211,7 +211,7 @@ def test_import_shows_its_progress_on_a_terminal_and_the_result_on_standard_outp
         ["import", tmp_path / "store", "orders", file, "--type", "t", "--skip-bad"], "stderr"
     )
 
-    assert (code, out) == (0, "2,000 events read, 2,000 added, 0 there already, 1 bad lines passed over\n")
+    assert (code, out) == (0, "2,000 events read, 2,000 added, 0 already stored, 1 bad lines skipped\n")
     assert "orders.jsonl" in shown
     assert "events" in shown
     assert "line 2001: not JSON" in " ".join(shown.split())

@@ -44,11 +44,11 @@ def test_whole_numbers_of_any_size_are_kept_exactly():
         (b'{"a": "\\ud800"}', "not JSON"),
         (b'{"a": "\xff"}', "not JSON"),
         (b"[" * 100_000, "not JSON"),
-        (b"[1]", "a JSON object is expected, this is a list"),
-        (b'"a"', "this is a text"),
-        (b"1.5", "this is a number"),
-        (b"true", "this is true or false"),
-        (b"null", "this is null"),
+        (b"[1]", "expected a JSON object, found a list"),
+        (b'"a"', "found a string"),
+        (b"1.5", "found a number"),
+        (b"true", "found a boolean"),
+        (b"null", "found null"),
     ],
 )
 def test_a_line_that_is_no_json_object_is_a_bad_line_and_the_next_one_is_read(line, why):

@@ -1,4 +1,4 @@
-"""The command line: each command parses, calls the public surface and prints."""
+"""The command line: each command parses its arguments, calls the public API and prints the result."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ if TYPE_CHECKING:
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Run the program and return its exit code; see `docs/cli.md` for what each one means.
+    """Run the program and return its exit code; `docs/cli.md` lists the exit codes.
 
     Args:
-        args: What stands behind the program's name; that of this process unless given.
+        args: The arguments after the program's name; those of this process by default.
     """
     _open_closed_streams()
     try:
-        import rich  # noqa: F401  (without it, Typer fails later, in the middle of its help)
+        import rich  # noqa: F401  (without it, Typer fails later, while printing its help)
 
         from bucketlog.cli.app import app
         from bucketlog.cli.run import run
@@ -31,7 +31,7 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def _open_closed_streams() -> None:
-    """Put something in the place of what was closed by whoever started us, as with `>&-`."""
+    """Open the null device for each standard stream that the parent process closed, as with `>&-`."""
     for name, mode, flags in (("stdin", "r", os.O_RDONLY), ("stdout", "w", os.O_WRONLY), ("stderr", "w", os.O_WRONLY)):
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(os.open(os.devnull, flags), mode, closefd=False))

@@ -1,4 +1,4 @@
-"""The commands, put together."""
+"""The program, assembled from its commands."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ from bucketlog.cli.output import print_text
 from bucketlog.cli.run import guarded
 
 HELP = (
-    "An append-only event log that lives in a directory, a bucket or memory.\n\nExit codes: 0 done; 1 the answer is no "
-    "(damage found, nothing of this name); 2 wrong usage; 3 it failed, and stderr says why; 130 Ctrl-C; 141 the reader "
-    "of the output has gone."
+    "An append-only event log in a directory, a bucket or memory.\n\nExit codes: 0 success; 1 the answer is no (damage "
+    "found, nothing with this name); 2 wrong usage; 3 failure, explained on stderr; 130 interrupted (Ctrl-C); 141 the "
+    "output was closed (as by `head`)."
 )
 EXAMPLE = """\
 bucketlog append ./events orders '{"total": 42}' --type order.placed
 bucketlog tail ./events orders"""
 
-# In the order of the help, each with its example.
+# Commands and their examples, in the order of the help.
 COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "import": (import_.import_, import_.EXAMPLE),
     "append": (append.append, append.EXAMPLE),
@@ -58,7 +58,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "doctor": (doctor.doctor, doctor.EXAMPLE),
     "conformance": (conformance.conformance, conformance.EXAMPLE),
 }
-# Of the applications; the URL stands before the command.
+# The commands of applications; here the URL comes before the command.
 GROUPS: dict[str, Commands] = {"signals": signals.SIGNALS}
 
 app = typer.Typer(
@@ -72,7 +72,7 @@ app = typer.Typer(
 
 
 def _epilog(example: str) -> str:
-    """Return an example as the end of a command's help: lines that are kept apart, and no markup."""
+    """Return an example for the end of a command's help, with its line breaks kept and its markup escaped."""
     lines = example.replace("[", r"\[").splitlines()
     return "\n\n".join(["Examples:" if len(lines) > 1 else "Example:", *(f"  {line}" for line in lines)])
 
@@ -89,12 +89,12 @@ def root(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Run what is an option's callback."""
+    """Declare the options of the program itself."""
 
 
 def _texts(documented: Callable[..., None], example: str) -> dict[str, Any]:
-    """Return a command's help, made of its docstring and its example."""
-    paragraphs = [one.replace("\n", " ") for one in inspect.cleandoc(documented.__doc__ or "").split("\n\n")]
+    """Return a command's help, made from its docstring and its example."""
+    paragraphs = [text.replace("\n", " ") for text in inspect.cleandoc(documented.__doc__ or "").split("\n\n")]
     return {"help": "\n\n".join(paragraphs), "short_help": paragraphs[0], "epilog": _epilog(example)}
 
 

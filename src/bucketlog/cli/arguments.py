@@ -1,4 +1,4 @@
-"""The arguments and options that commands share, and how their texts are understood."""
+"""The arguments and options that commands share, and their parsing."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def _cursor(text: str) -> Cursor:
 
 
 def parse_time(text: str) -> datetime:
-    """Understand a date or time in ISO 8601; UTC where it does not say otherwise."""
+    """Parse a date or time in ISO 8601, in UTC unless it has an offset."""
     try:
         time = datetime.fromisoformat(text)
     except ValueError:
-        msg = f"{text!r} is no time; write 2026-02-05, 2026-02-05T12:00 or 2026-02-05T12:00:00+01:00"
+        msg = f"{text!r} is not a valid time; write 2026-02-05, 2026-02-05T12:00 or 2026-02-05T12:00:00+01:00"
         raise typer.BadParameter(msg) from None
     return time if time.tzinfo is not None else time.replace(tzinfo=UTC)
 
@@ -36,7 +36,7 @@ Url: TypeAlias = Annotated[
 StreamName: TypeAlias = Annotated[str, typer.Argument(metavar="STREAM", help="The stream's name.")]
 SomeStream: TypeAlias = Annotated[
     str | None,
-    typer.Argument(metavar="STREAM", help="The stream's name; all streams without it.", show_default=False),
+    typer.Argument(metavar="STREAM", help="The stream's name. Default: all streams.", show_default=False),
 ]
 StorageOptions: TypeAlias = Annotated[
     list[str] | None,
@@ -44,25 +44,25 @@ StorageOptions: TypeAlias = Annotated[
         "-o",
         "--option",
         metavar="KEY=VALUE",
-        help="Tell the storage, such as -o endpoint_url=http://127.0.0.1:9000; may be repeated. "
-        "Give secrets through the environment (AWS_*): others can see a command's options.",
+        help="Storage option, e.g. -o endpoint_url=http://127.0.0.1:9000; may be repeated. Pass secrets in the "
+        "environment (AWS_*): other users can see a command's options.",
         show_default=False,
     ),
 ]
-AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print one JSON object a line, for programs.")]
+AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]
 SingleWriter: TypeAlias = Annotated[
     bool,
     typer.Option(
         "--single-writer",
-        help="Promise that nobody else writes: the only way to use storage without conditional writes.",
+        help="Promise that no other process writes. Required on storage without conditional writes.",
     ),
 ]
 PartitionBy: TypeAlias = Annotated[
     str | None,
     typer.Option(
         metavar="HOW",
-        help="How a new stream is partitioned: single, day, subject, source or hash:N (of the subject).",
-        show_default="as stored; a new stream: single",
+        help="Partitioning of a new stream: single, day, subject, source or hash:N (hash of the subject).",
+        show_default="the stream's own, or single for a new stream",
     ),
 ]
 After: TypeAlias = Annotated[
@@ -70,7 +70,7 @@ After: TypeAlias = Annotated[
     typer.Option(
         parser=_cursor,
         metavar="CURSOR",
-        help="Go on at a cursor, such as '{\"0\": 128}': the next offset of each partition.",
+        help="Resume at a cursor: the next offset of each partition, e.g. '{\"0\": 128}'.",
         show_default=False,
     ),
 ]
@@ -81,44 +81,50 @@ Types: TypeAlias = Annotated[
     list[str] | None, typer.Option("--type", metavar="TYPE", help="Only events of this type; may be repeated.")
 ]
 Subjects: TypeAlias = Annotated[
-    list[str] | None, typer.Option("--subject", metavar="SUBJECT", help="Only events about this; may be repeated.")
+    list[str] | None,
+    typer.Option("--subject", metavar="SUBJECT", help="Only events with this subject; may be repeated."),
 ]
 Sources: TypeAlias = Annotated[
-    list[str] | None, typer.Option("--source", metavar="SOURCE", help="Only events from there; may be repeated.")
+    list[str] | None,
+    typer.Option("--source", metavar="SOURCE", help="Only events from this source; may be repeated."),
 ]
 Tags: TypeAlias = Annotated[
     list[str] | None,
-    typer.Option("--tag", metavar="TAG", help="Only events with this tag; may be repeated: with any of them."),
+    typer.Option("--tag", metavar="TAG", help="Only events with this tag; repeat it for events with any of several."),
 ]
-Subject: TypeAlias = Annotated[str | None, typer.Option(metavar="SUBJECT", help="Only events about this.")]
-Source: TypeAlias = Annotated[str | None, typer.Option(metavar="SOURCE", help="Only events from there.")]
+Subject: TypeAlias = Annotated[str | None, typer.Option(metavar="SUBJECT", help="Only events with this subject.")]
+Source: TypeAlias = Annotated[str | None, typer.Option(metavar="SOURCE", help="Only events from this source.")]
 Since: TypeAlias = Annotated[
     datetime | None,
-    typer.Option(parser=parse_time, metavar="TIME", help="Only events of this time or later (ISO 8601; UTC if bare)."),
+    typer.Option(
+        parser=parse_time, metavar="TIME", help="Only events at or after this time (ISO 8601; UTC without an offset)."
+    ),
 ]
 Until: TypeAlias = Annotated[
     datetime | None,
-    typer.Option(parser=parse_time, metavar="TIME", help="Only events before this time (ISO 8601; UTC if bare)."),
+    typer.Option(
+        parser=parse_time, metavar="TIME", help="Only events before this time (ISO 8601; UTC without an offset)."
+    ),
 ]
 
 
 def open_to_read(url: str, options: list[str] | None) -> EventStore:
-    """Open a store that is there, and never write to it."""
+    """Open an existing store for reading only."""
     return bucketlog.open(url, create=False, read_only=True, storage_options=storage_options_of(options))
 
 
 def open_to_write(url: str, options: list[str] | None, *, single_writer: bool) -> EventStore:
-    """Open a store, making it if there is none."""
+    """Open a store, creating it if there is none."""
     return bucketlog.open(url, single_writer=single_writer, storage_options=storage_options_of(options))
 
 
 def open_to_maintain(url: str, options: list[str] | None, *, single_writer: bool) -> EventStore:
-    """Open a store that is there, to see to its upkeep."""
+    """Open an existing store for maintenance."""
     return bucketlog.open(url, create=False, single_writer=single_writer, storage_options=storage_options_of(options))
 
 
 def storage_options_of(pairs: list[str] | None) -> dict[str, object]:
-    """Return the options of `-o KEY=VALUE` as `bucketlog.open` takes them."""
+    """Parse `-o KEY=VALUE` options into a mapping for `bucketlog.open`."""
     options: dict[str, object] = {}
     for pair in pairs or []:
         key, equals, value = pair.partition("=")

@@ -19,23 +19,24 @@ bucketlog checkpoints ./events billing --json | jq .value"""
 def checkpoints(
     url: Url,
     name: Annotated[
-        str | None, typer.Argument(metavar="NAME", help="Show this one; list all without it.", show_default=False)
+        str | None,
+        typer.Argument(metavar="NAME", help="The checkpoint to show. Default: list all.", show_default=False),
     ] = None,
     as_json: AsJson = False,
     option: StorageOptions = None,
 ) -> None:
     """List the checkpoints of a store, or show one.
 
-    Exit code 1 when there is none of this name.
+    Exits with 1 if there is no checkpoint NAME.
     """
     with open_to_read(url, option) as store:
         if name is None:
             names = store.checkpoints.list()
             if as_json:
-                for one in names:
-                    print_json({"name": one})
+                for listed in names:
+                    print_json({"name": listed})
             elif names:
-                print_table(["checkpoint"], [[one] for one in names])
+                print_table(["checkpoint"], [[listed] for listed in names])
             return
         found = store.checkpoints.load(name)
         if found is None:

@@ -1,4 +1,4 @@
-"""`bucketlog compact`: fewer, smaller segments that are quick to search."""
+"""`bucketlog compact`: merge segments into fewer, smaller ones."""
 
 from __future__ import annotations
 
@@ -32,18 +32,20 @@ _COUNTS = ("events", "segments_before", "segments_after", "bytes_before", "bytes
 def compact(
     url: Url,
     stream: SomeStream = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would be merged.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be merged, without doing it.")] = False,
     single_writer: SingleWriter = False,
     as_json: AsJson = False,
     option: StorageOptions = None,
 ) -> None:
-    """Merge segments into compacted ones, which take less room and are quick to search.
+    """Merge segments into compacted ones, which take less space and are faster to search.
 
-    The newest segment is closed and included. Others may write, read and compact meanwhile, and it does no harm to
-    interrupt it: what was done until then counts. What was merged stays stored until a vacuum removes it.
+    The newest segment is closed and included. Readers, writers and other compactions can run at the same time. You can
+    interrupt the command at any time; finished work is kept. The merged segments stay stored until `vacuum` removes
+    them.
 
-    Shows what was merged, and what it became: a line for each stream, or for each partition of one, where there was
-    something to do; with --json always a line for each partition. Exit code 1 when there is no stream of this name.
+    Prints segments and bytes before and after, one line per stream, or per partition if you name a stream; streams and
+    partitions with nothing to merge are left out. With --json, prints one line for every partition. Exits with 1 if
+    there is no such stream.
     """
     done: dict[str, list[Compaction]] = {}
     opened = open_to_read(url, option) if dry_run else open_to_maintain(url, option, single_writer=single_writer)
@@ -56,40 +58,40 @@ def compact(
         try:
             with ByteProgress(f"compact {store.url}") as progress:
                 if progress.is_shown and not dry_run:
-                    # Listing all beforehand costs little beside reading it, and then the bar knows where it ends.
+                    # Listing everything first costs little compared to reading it, and gives the bar its total.
                     progress.expect(
-                        sum(one.bytes_before for name in names for one in store.stream(name).compact(dry_run=True))
+                        sum(merge.bytes_before for name in names for merge in store.stream(name).compact(dry_run=True))
                     )
                 for name in names:
                     done[name] = store.stream(name).compact(dry_run=dry_run, progress=progress.part())
-        finally:  # what was done counts, whatever became of the rest
+        finally:  # report the finished work even if the rest failed
             counts = _COUNTS_BEFORE if dry_run else _COUNTS
             if as_json:
                 for name, partitions in done.items():
-                    for one in partitions:
-                        print_json({"stream": name, "partition": one.partition, **_of(one, counts)})
+                    for merge in partitions:
+                        print_json({"stream": name, "partition": merge.partition, **_of(merge, counts)})
             else:
                 _print(done, counts, by_partition=stream is not None)
-    if not as_json and not any(one.segments_before for partitions in done.values() for one in partitions):
+    if not as_json and not any(merge.segments_before for partitions in done.values() for merge in partitions):
         print_text("nothing to compact")
 
 
-def _of(one: Compaction, counts: Sequence[str]) -> dict[str, int]:
-    return {name: getattr(one, name) for name in counts}
+def _of(merge: Compaction, counts: Sequence[str]) -> dict[str, int]:
+    return {name: getattr(merge, name) for name in counts}
 
 
-def _sum(found: Iterable[Compaction], counts: Sequence[str]) -> list[int]:
-    return [sum(column) for column in zip(*(_of(one, counts).values() for one in found), strict=True)]
+def _sum(merges: Iterable[Compaction], counts: Sequence[str]) -> list[int]:
+    return [sum(column) for column in zip(*(_of(merge, counts).values() for merge in merges), strict=True)]
 
 
 def _print(done: dict[str, list[Compaction]], counts: Sequence[str], *, by_partition: bool) -> None:
-    """Print a line for each stream or partition in which there was something to do, and the total of several."""
-    changed = {name: [one for one in partitions if one.segments_before] for name, partitions in done.items()}
-    everything = [one for partitions in changed.values() for one in partitions]
+    """Print a line for each stream or partition with something to merge, and the total of several."""
+    changed = {name: [merge for merge in partitions if merge.segments_before] for name, partitions in done.items()}
+    everything = [merge for partitions in changed.values() for merge in partitions]
     rows: list[list[object]]
     if by_partition:
         titles = ["partition"]
-        rows = [[one.partition, *_of(one, counts).values()] for one in everything]
+        rows = [[merge.partition, *_of(merge, counts).values()] for merge in everything]
         total: list[object] = ["total"]
     else:
         titles = ["stream", "partitions"]

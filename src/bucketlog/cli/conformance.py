@@ -1,4 +1,4 @@
-"""`bucketlog conformance`: the public suites, run by pytest against the user's own storage."""
+"""`bucketlog conformance`: run the public test suites against the user's own storage."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from bucketlog.cli.run import FAILED, INTERRUPTED, NO, USAGE
 EXAMPLE = """\
 bucketlog conformance s3://acme-events/prod -k 'put_if_absent or expected_offset'"""
 
-TIME_LIMIT_SECONDS = 540.0  # leaves the last test and the cleaning up their part of ten minutes
+TIME_LIMIT_SECONDS = 540.0  # leaves a minute of the ten for the last test and the clean-up
 
 _SUITE = "bucketlog.testing.own_store"
 _OUTCOMES = ("passed", "skipped", "failed", "not run")
-# Those of the user's project or shell are about other tests.
+# The settings of the user's project or shell are meant for other tests.
 _UNSET = ("PYTEST_ADDOPTS", "PYTEST_PLUGINS")
 _NO_PLUGINS = "PYTEST_DISABLE_PLUGIN_AUTOLOAD"
 _STOPPED, _WRONG_USAGE, _NONE_FOUND = 2, 4, 5  # pytest's exit codes
@@ -33,7 +33,7 @@ _LATE = "ten minutes are over"
 
 Expression = Annotated[
     str | None,
-    typer.Option("-k", metavar="EXPR", help="Only tests whose names match, such as 'race or list' (as for pytest)."),
+    typer.Option("-k", metavar="EXPR", help="Only tests whose names match a pytest expression, e.g. 'race or list'."),
 ]
 
 
@@ -42,8 +42,8 @@ def conformance(
 ) -> None:
     """Run the conformance suites against your own storage.
 
-    Takes under ten minutes. Everything is written below a scratch folder of the URL, which is removed at the end, also
-    after Ctrl-C; a store at the URL is left alone. Exit code 1 when a test fails, or time ran out. Needs
+    Takes less than ten minutes. The tests write only to a scratch folder below the URL and remove it at the end, also
+    after Ctrl-C; a store at the URL is not touched. Exits with 1 if a test fails or the time runs out. Needs
     bucketlog[testing].
     """
     if importlib.util.find_spec("pytest") is None:
@@ -55,7 +55,7 @@ def conformance(
         say(f"bucketlog: no test matches -k {expression!r}")
     if code in (_NONE_FOUND, _WRONG_USAGE):
         raise typer.Exit(USAGE)
-    if code == FAILED:  # the storage could not be used at all, and the reason is told
+    if code == FAILED:  # the storage could not be used at all; pytest printed the reason
         raise typer.Exit(FAILED)
     run.show()
     if code == _STOPPED:
@@ -66,7 +66,7 @@ def conformance(
 
 @dataclass(frozen=True, slots=True)
 class _Target:
-    """What `bucketlog.testing.own_store` asks for."""
+    """The storage to test, as `bucketlog.testing.own_store` expects it."""
 
     url: str
     options: Mapping[str, object] = field(repr=False)  # may hold a secret
@@ -74,7 +74,7 @@ class _Target:
 
 
 class _Run:
-    """A plugin of pytest: tells the suites where to run, counts what came of the tests, and keeps the time."""
+    """A pytest plugin: passes the target to the suites, counts the outcomes and enforces the time limit."""
 
     def __init__(self, target: _Target) -> None:
         self.target = target
@@ -83,7 +83,7 @@ class _Run:
         self._outcomes: dict[str, str] = {}
 
     def show(self) -> None:
-        """Print how many tests of each suite had which outcome."""
+        """Print the number of tests per suite and outcome."""
         counts: dict[str, dict[str, int]] = {}
         for test, outcome in self._outcomes.items():
             suite = "event store" if "::TestStore::" in test else "backend"
@@ -92,9 +92,11 @@ class _Run:
         if len(rows) > 1:
             rows.append(["both", *(sum(found[outcome] for found in counts.values()) for outcome in _OUTCOMES)])
         print_table(["suite", *_OUTCOMES], rows)
-        print_text(f"in {time.monotonic() - self._begin:.0f} s; skipped is what the storage does not claim to do")
+        print_text(
+            f"in {time.monotonic() - self._begin:.0f} s; skipped tests need what the storage does not claim to do"
+        )
         if self.out_of_time:
-            print_text("time ran out: run the rest with -k, a part at a time")
+            print_text("time ran out: run the rest in parts, with -k")
 
     # -- pytest's hooks ------------------------------------------------------------------------------------------------
 
@@ -121,7 +123,7 @@ class _Run:
 
 
 def _run_pytest(run: _Run, expression: str | None) -> int:
-    """Run the suites; what pytest prints is talk, and goes to stderr. Returns pytest's exit code."""
+    """Run the suites, with pytest's own output on stderr, and return pytest's exit code."""
     import pytest
 
     args = ["--pyargs", _SUITE, "-c", os.devnull, "--rootdir", os.curdir, "--noconftest", "-p", "no:cacheprovider"]
@@ -133,7 +135,7 @@ def _run_pytest(run: _Run, expression: str | None) -> int:
 
 @contextlib.contextmanager
 def _environment() -> Iterator[None]:
-    """Keep out plugins and options that are for the user's own tests."""
+    """Disable plugins and options that are meant for the user's own tests."""
     before = {name: os.environ.pop(name, None) for name in (*_UNSET, _NO_PLUGINS)}
     os.environ[_NO_PLUGINS] = "1"
     try:

@@ -1,4 +1,4 @@
-"""`bucketlog doctor`: what works at a place, what does not, and what to do."""
+"""`bucketlog doctor`: diagnose a location."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _SIGNS = {"ok": "ok  ", "warn": "WARN", "fail": "FAIL"}
 
 
 def doctor(url: Url, as_json: AsJson = False, option: StorageOptions = None) -> None:
-    """Find out whether a place can hold a store, and what stands in the way.
+    """Check whether a location can hold a store, and explain what to fix.
 
-    Tries out credentials, permissions, conditional writes, listings, ranges, clocks, latency and a bucket's settings,
-    on scratch keys that are removed again. No store needs to be there, and none is made. Exit code 1 when something
-    fails.
+    Checks credentials, permissions, conditional writes, listings, range reads, clocks, latency and the bucket's
+    settings, on scratch keys that are removed afterwards. The location needs no store, and none is created. Exits with
+    1 if a check fails.
     """
     diagnosis = diagnose(url, storage_options=storage_options_of(option))
     if as_json:
@@ -44,13 +44,13 @@ def _print(diagnosis: Diagnosis) -> None:
             print_text(f"      -> {finding.advice}")
     if diagnosis.facts:
         print_text("")
-        print_table(["what the server does", ""], list(diagnosis.facts.items()))
-    failed = [one.name for one in diagnosis.findings if one.status == "fail"]
-    warned = [one.name for one in diagnosis.findings if one.status == "warn"]
+        print_table(["server behaviour", ""], list(diagnosis.facts.items()))
+    failed = [finding.name for finding in diagnosis.findings if finding.status == "fail"]
+    warned = [finding.name for finding in diagnosis.findings if finding.status == "warn"]
     print_text("")
     if failed:
-        print_text(f"{diagnosis.url}: not fit for a store as it is: {', '.join(failed)}")
+        print_text(f"{diagnosis.url}: not fit for a store; fix {', '.join(failed)}")
     elif warned:
-        print_text(f"{diagnosis.url}: fit for a store; have a look at {', '.join(warned)}")
+        print_text(f"{diagnosis.url}: fit for a store; check {', '.join(warned)}")
     else:
         print_text(f"{diagnosis.url}: fit for a store")

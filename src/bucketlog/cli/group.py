@@ -1,4 +1,4 @@
-"""Groups of commands that share the place they work on: `bucketlog GROUP URL COMMAND`."""
+"""Groups of commands that work on one location: `bucketlog GROUP URL COMMAND`."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typer.core import TyperGroup
 
 
 class Commands(NamedTuple):
-    """What a group is made of.
+    """The parts of a group.
 
     Attributes:
-        take_url: The callback: its docstring is the group's help, and it keeps the URL for the commands.
-        example: Of the group's help.
-        commands: In the order of the help, each with its example.
+        take_url: The callback that stores the URL for the commands; its docstring is the group's help.
+        example: The example in the group's help.
+        commands: The commands and their examples, in the order of the help.
     """
 
     take_url: Callable[..., None]
@@ -23,16 +23,16 @@ class Commands(NamedTuple):
 
 
 class UrlFirst(TyperGroup):
-    """Says where the URL belongs, when it was forgotten or stands behind the command as it does elsewhere."""
+    """Explains where the URL belongs if it is missing, or follows the command as it does elsewhere."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401  (its class moved between versions)
-        """Take the URL, and leave the command and what follows it."""
+        """Parse the URL, and leave the command and its arguments."""
         first, second = [*args, "", ""][:2]
         if first in self.commands and second not in self.commands:
             if second in ctx.help_option_names:
-                return super().parse_args(ctx, ["URL", *args])  # which help does not look at
+                return super().parse_args(ctx, ["URL", *args])  # help needs no real URL
             url = "URL" if second.startswith("-") else second or "URL"
             ctx.fail(f"The URL comes before the command: {ctx.command_path} {url} {first}")
         if first and not first.startswith("-") and not second:
-            ctx.fail(f"Say what to do with {first!r}: {', '.join(self.commands)}")
+            ctx.fail(f"Missing command for {first!r}: {', '.join(self.commands)}")
         return super().parse_args(ctx, args)

@@ -1,4 +1,4 @@
-"""`bucketlog import`: JSONL or CSV, from a file or standard input, into a stream."""
+"""`bucketlog import`: append the rows of a JSONL or CSV file to a stream."""
 
 from __future__ import annotations
 
@@ -34,87 +34,91 @@ EXAMPLE = """\
 bucketlog import ./events orders old.csv --type order.placed --id-column no
 bucketlog read ./events orders --json | bucketlog import ./copy orders"""
 
-_BAD_LINES_TOLD = 20
+_BAD_LINES_SHOWN = 20
 
 
-def _mapping(name: str, metavar: str | None, text: str) -> Any:  # noqa: ANN401  (what Typer's own function returns)
-    """Return an option that tells what of a row becomes what of an event."""
+def _mapping(name: str, metavar: str | None, text: str) -> Any:  # noqa: ANN401  (the type that Typer's function returns)
+    """Return an option that maps a part of a row to a part of an event."""
     return typer.Option(name, metavar=metavar, help=text, rich_help_panel="From row to event", show_default=False)
 
 
 class Format(StrEnum):
-    """What a file holds."""
+    """The format of a file."""
 
     jsonl = "jsonl"
     csv = "csv"
 
 
+# Longer than 60 lines because Typer reads the options from the signature.
 def import_(
     url: Url,
     stream: StreamName,
     file: Annotated[
-        str, typer.Argument(metavar="FILE", help="What to import; - is standard input.", show_default=True)
+        str, typer.Argument(metavar="FILE", help="The file to import; - is standard input.", show_default=True)
     ] = "-",
     format_: Annotated[
         Format | None,
         typer.Option(
             "--format",
             metavar="jsonl|csv",
-            help="What it holds.",
-            show_default="by the name: .csv and .tsv, else jsonl",
+            help="The file's format.",
+            show_default="csv for names in .csv and .tsv, else jsonl",
         ),
     ] = None,
     delimiter: Annotated[
         str | None,
-        typer.Option(metavar="CHAR", help="What parts the cells of CSV.", show_default="a comma; of .tsv, a tab"),
+        typer.Option(metavar="CHAR", help="CSV field delimiter.", show_default="a comma; a tab for names in .tsv"),
     ] = None,
     type_: Annotated[str | None, _mapping("--type", "TYPE", "The type of all events.")] = None,
-    type_column: Annotated[str | None, _mapping("--type-column", "COLUMN", "Take the type from here.")] = None,
+    type_column: Annotated[str | None, _mapping("--type-column", "COLUMN", "Column with the type.")] = None,
     id_column: Annotated[
-        str | None, _mapping("--id-column", "COLUMN", "Take the id from here; without one it is made of the row.")
+        str | None, _mapping("--id-column", "COLUMN", "Column with the id. Default: an id derived from the row.")
     ] = None,
     time_column: Annotated[
-        str | None, _mapping("--time-column", "COLUMN", "Take the time from here; without one it is now.")
+        str | None, _mapping("--time-column", "COLUMN", "Column with the time. Default: the time of the import.")
     ] = None,
     time_format: Annotated[
-        str | None, _mapping("--time-format", "FORMAT", "unix, unix-ms, or such as '%d.%m.%Y %H:%M'; else ISO 8601.")
+        str | None,
+        _mapping("--time-format", "FORMAT", "unix, unix-ms or a pattern like '%d.%m.%Y %H:%M'. Default: ISO 8601."),
     ] = None,
     time_zone: Annotated[
-        str | None, _mapping("--time-zone", "ZONE", "Of times that do not say it, such as UTC or Europe/Berlin.")
+        str | None, _mapping("--time-zone", "ZONE", "Zone for times without one, e.g. UTC or Europe/Berlin.")
     ] = None,
-    subject_column: Annotated[str | None, _mapping("--subject-column", "COLUMN", "Take the subject from here.")] = None,
+    subject_column: Annotated[str | None, _mapping("--subject-column", "COLUMN", "Column with the subject.")] = None,
     source: Annotated[str | None, _mapping("--source", "SOURCE", "The source of all events.")] = None,
-    source_column: Annotated[str | None, _mapping("--source-column", "COLUMN", "Take the source from here.")] = None,
-    tag: Annotated[list[str] | None, _mapping("--tag", "TAG", "A tag of all events; may be repeated.")] = None,
+    source_column: Annotated[str | None, _mapping("--source-column", "COLUMN", "Column with the source.")] = None,
+    tag: Annotated[list[str] | None, _mapping("--tag", "TAG", "A tag for all events; may be repeated.")] = None,
     tag_column: Annotated[
-        list[str] | None, _mapping("--tag-column", "COLUMN", "Take a tag from here; may be repeated.")
+        list[str] | None, _mapping("--tag-column", "COLUMN", "Column with a tag; may be repeated.")
     ] = None,
     data_column: Annotated[
         list[str] | None,
-        _mapping("--data-column", "COLUMN", "Keep only this in the data; may be repeated. Else all that is left over."),
+        _mapping(
+            "--data-column", "COLUMN", "Column to keep in the data; may be repeated. Default: all unused columns."
+        ),
     ] = None,
     numbers: Annotated[
-        bool, _mapping("--numbers", None, "Keep cells of CSV that are numbers, true or false as such, not as text.")
+        bool, _mapping("--numbers", None, "Convert CSV cells that are numbers, true or false, instead of keeping text.")
     ] = False,
     partition_by: PartitionBy = None,
-    batch: Annotated[int, typer.Option(min=1, metavar="N", help="How many events to append at once.")] = 10_000,
+    batch: Annotated[int, typer.Option(min=1, metavar="N", help="Events per append.")] = 10_000,
     skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="Pass over lines that cannot be imported, instead of stopping there.")
+        bool, typer.Option("--skip-bad", help="Skip lines that cannot be imported, instead of stopping there.")
     ] = False,
     single_writer: SingleWriter = False,
     as_json: AsJson = False,
     option: StorageOptions = None,
 ) -> None:
-    """Import JSONL or CSV into a stream; again adds nothing.
+    """Import JSONL or CSV into a stream. Running it again adds nothing.
 
-    JSONL is one object a line; the first line of CSV names its columns. A column that has the name of an event's field
-    (type, id, time, subject, source, tags; in JSONL also data and meta) becomes that field, unless an option says
-    otherwise; the others become members of the data. Lines that `bucketlog read --json` printed, and those of a
-    segment, come back unchanged.
+    JSONL has one object per line; the first line of CSV names its columns. A column named like an event's field (type,
+    id, time, subject, source, tags; in JSONL also data and meta) becomes that field, unless an option says otherwise.
+    All other columns become members of the data. Lines printed by `bucketlog read --json`, and lines of a segment, are
+    imported unchanged.
 
-    An event without an id gets one made of its row, so that the same row is known again; of equal rows in one file, all
-    are kept. It stops at a line that cannot be imported, with all before it imported and none after it. After an
-    interruption, the same command goes on.
+    An event without an id gets one derived from its row, so that importing the row again finds it stored; equal rows in
+    one file are all kept. The import stops at the first line that cannot be imported; all lines before it are imported.
+    If it was interrupted, run the same command again to resume.
     """
     name = "standard input" if file == "-" else file
     from_csv = format_ is Format.csv or (format_ is None and Path(file).suffix.lower() in (".csv", ".tsv"))
@@ -138,44 +142,25 @@ def import_(
         from_csv=from_csv,
         numbers=numbers,
     )
-    if delimiter is None:
-        delimiter = "\t" if Path(file).suffix.lower() == ".tsv" else ","
-    elif len(delimiter) != 1 or delimiter in '"\r\n':
-        msg = f"{delimiter!r} is not one character that can part cells"
-        raise typer.BadParameter(msg, param_hint="'--delimiter'")
-
-    def refuse(bad: BadLine) -> None:
-        if not skip_bad:
-            raise BadLineError(bad)
-        if importer.bad < _BAD_LINES_TOLD:
-            progress.say(f"{name}, line {bad.line}: {bad.why}")
-
     with contextlib.ExitStack() as stack:
         progress = stack.enter_context(Progress(stack.enter_context(_open(file)), f"import {name}"))
-        rows = _rows(progress.lines(), mapping, delimiter)
+        rows = _rows(progress.lines(), mapping, _checked_delimiter(delimiter, file))
         store = stack.enter_context(open_to_write(url, option, single_writer=single_writer))
+
+        def on_bad(bad: BadLine) -> None:
+            if not skip_bad:
+                raise BadLineError(bad)
+            if importer.bad < _BAD_LINES_SHOWN:
+                progress.say(f"{name}, line {bad.line}: {bad.why}")
+
         importer = Importer(
             store.stream(stream, partition_by=partition_by),
             mapping.mapper(),
             batch_events=batch,
-            on_bad=refuse,
+            on_bad=on_bad,
             on_batch=lambda: progress.show(importer.read),
         )
-        try:
-            importer.run(rows)
-        except BadLineError as err:
-            progress.close()
-            say(f"bucketlog: import {name}, line {err.bad.line}: {err.bad.why}")
-            say(f"{_summary(importer)}; mend the line and run the same command again, or pass over it with --skip-bad")
-            raise typer.Exit(FAILED) from None
-        except KeyboardInterrupt:
-            progress.close()
-            say(f"interrupted after line {importer.line}: {_summary(importer)}; run the same command again to go on")
-            raise typer.Exit(INTERRUPTED) from None
-        except BucketlogError:
-            progress.close()
-            say(f"stopped after line {importer.line}: {_summary(importer)}; the same command goes on from there")
-            raise
+        _run(importer, rows, progress, name)
     if as_json:
         counts = {"read": importer.read, "added": importer.added, "present": importer.present, "bad": importer.bad}
         print_json(counts)
@@ -183,9 +168,37 @@ def import_(
         print_text(_summary(importer))
 
 
+def _run(importer: Importer, rows: Iterable[Found], progress: Progress, name: str) -> None:
+    """Run an import; if it stops early, say how much was imported and how to resume."""
+    try:
+        importer.run(rows)
+    except BadLineError as err:
+        progress.close()
+        say(f"bucketlog: import {name}, line {err.bad.line}: {err.bad.why}")
+        say(f"{_summary(importer)}; fix the line and run the same command again, or skip it with --skip-bad")
+        raise typer.Exit(FAILED) from None
+    except KeyboardInterrupt:
+        progress.close()
+        say(f"interrupted after line {importer.line}: {_summary(importer)}; run the same command again to resume")
+        raise typer.Exit(INTERRUPTED) from None
+    except BucketlogError:
+        progress.close()
+        say(f"stopped after line {importer.line}: {_summary(importer)}; run the same command again to resume")
+        raise
+
+
 def _summary(importer: Importer) -> str:
-    passed = f", {importer.bad:,} bad lines passed over" if importer.bad else ""
-    return f"{importer.read:,} events read, {importer.added:,} added, {importer.present:,} there already{passed}"
+    skipped = f", {importer.bad:,} bad lines skipped" if importer.bad else ""
+    return f"{importer.read:,} events read, {importer.added:,} added, {importer.present:,} already stored{skipped}"
+
+
+def _checked_delimiter(delimiter: str | None, file: str) -> str:
+    if delimiter is None:
+        return "\t" if Path(file).suffix.lower() == ".tsv" else ","
+    if len(delimiter) != 1 or delimiter in '"\r\n':
+        msg = f"{delimiter!r} cannot be a delimiter; use a single character other than a quote or a newline"
+        raise typer.BadParameter(msg, param_hint="'--delimiter'")
+    return delimiter
 
 
 @contextlib.contextmanager
@@ -194,7 +207,7 @@ def _open(file: str) -> Iterator[BinaryIO]:
         yield sys.stdin.buffer
         return
     try:
-        opened = Path(file).open("rb")  # noqa: SIM115  (only what goes wrong here is wrong usage)
+        opened = Path(file).open("rb")  # noqa: SIM115  (only an error in opening is wrong usage)
     except OSError as err:
         raise typer.BadParameter(str(err), param_hint="'[FILE]'") from None
     with opened:
@@ -216,10 +229,10 @@ def _rows(lines: Iterable[bytes], mapping: EventMapping, delimiter: str) -> Iter
 
 
 def _time_zone(name: str) -> tzinfo:
-    if name.upper() == "UTC":  # known also where no time zones are installed
+    if name.upper() == "UTC":  # works without an installed time zone database
         return UTC
     try:
         return ZoneInfo(name)
     except (KeyError, ValueError, OSError):
-        msg = f"no time zone {name!r} is known here"
+        msg = f"unknown time zone {name!r}; write UTC or a name such as Europe/Berlin"
         raise typer.BadParameter(msg, param_hint="'--time-zone'") from None

@@ -1,4 +1,4 @@
-"""Importing: rows to events, events to a stream, in batches; what became of them is counted."""
+"""Importing: rows become events and are appended to a stream in batches, with a count of the results."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from bucketlog import Event, Stream
 from bucketlog.cli.rows import BadLine, Found
 from bucketlog.errors import BucketlogError, InvalidEventError
 
-_BATCH_BYTES = 16 * 1024 * 1024  # a commit takes 64 MiB, and a row may grow while it becomes an event
+_BATCH_BYTES = 16 * 1024 * 1024  # well below the 64 MiB of a commit, because an event may be larger than its row
 
 
 class BadLineError(Exception):
-    """A line could not be imported; all before it were."""
+    """A line could not be imported; all lines before it were."""
 
     def __init__(self, bad: BadLine) -> None:
         super().__init__(bad)
@@ -21,13 +21,13 @@ class BadLineError(Exception):
 
 
 class Importer:
-    """Imports rows into a stream, each event once however often it is done.
+    """Imports rows into a stream. Importing a row again adds nothing.
 
     Attributes:
-        read: How many events were read so far and are stored.
-        added: How many of them were not stored before.
-        bad: How many lines were passed over.
-        line: The last one that is done with.
+        read: The number of events that were read and are stored now.
+        added: The number of events that were not stored before.
+        bad: The number of lines that were skipped.
+        line: The number of the last line that was imported or skipped.
     """
 
     def __init__(
@@ -39,13 +39,13 @@ class Importer:
         on_bad: Callable[[BadLine], None],
         on_batch: Callable[[], None],
     ) -> None:
-        """Prepare.
+        """Prepare an import.
 
         Args:
-            stream: Where to.
-            to_event: Makes an event of a row's columns, or raises ValueError.
-            batch_events: How many to append at once.
-            on_bad: Told of a line that cannot be imported, after all before it were; raises to stop there.
+            stream: The stream to append to.
+            to_event: Makes an event from a row's columns, or raises ValueError.
+            batch_events: The number of events per append.
+            on_bad: Called with a line that cannot be imported, once all lines before it are; raises to stop there.
             on_batch: Called after every batch.
         """
         self.read = self.added = self.bad = self.line = 0
@@ -55,14 +55,14 @@ class Importer:
 
     @property
     def present(self) -> int:
-        """How many events were stored before."""
+        """The number of events that were stored before."""
         return self.read - self.added
 
     def run(self, rows: Iterable[Found]) -> None:
-        """Import all rows, or those before the first bad line when `on_bad` raises.
+        """Import all rows, or the rows before the first bad line if `on_bad` raises.
 
         Raises:
-            BucketlogError: The storage refused; what was committed before is counted.
+            BucketlogError: An append failed; commits before the failure are counted.
         """
         lines: list[int] = []
         events: list[Event] = []
@@ -90,7 +90,7 @@ class Importer:
             except InvalidEventError as err:
                 if not 0 <= err.index < len(events):
                     raise
-                # Nothing was written: first what stands before the bad one, then what follows it.
+                # Nothing was written: append the events before the bad one, then those after it.
                 place = err.index
                 self._append_all(events[:place])
                 self._refuse(BadLine(lines[place], _reason(err)))
@@ -121,6 +121,6 @@ class Importer:
 
 
 def _reason(err: InvalidEventError) -> str:
-    """Return the last part of a message such as `append to …: event 3, field 'data': why`: the line says the rest."""
+    """Return the last part of a message such as `append to …: event 3, field 'data': why`; the line number follows."""
     marker = f"field {err.field!r}: "
     return f"{err.field}: {str(err).partition(marker)[2] or err}"

@@ -26,10 +26,10 @@ _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,17})(\.[0-9]{1,17})?")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventMapping:
-    """How a row becomes an event; what is None or empty was not said.
+    """How a row becomes an event; None and empty values mean the defaults.
 
-    A field is taken from the column named here, else from the one that has the field's name. Columns that no field was
-    taken from become the members of `data`, and so do those of tags, which do not say what they are tags of.
+    A field is read from the column named here, or else from the column with the field's name. All unused columns become
+    members of `data`. So do tag columns, because a tag does not say which column it came from.
     """
 
     type: str | None = None
@@ -48,15 +48,15 @@ class EventMapping:
     numbers: bool = False
 
     def columns(self) -> list[str]:
-        """Return the columns that are named here."""
+        """Return all columns that the mapping names."""
         named = (self.type_column, self.id_column, self.time_column, self.subject_column, self.source_column)
-        return [*(one for one in named if one is not None), *self.tag_columns, *self.data_columns]
+        return [*(column for column in named if column is not None), *self.tag_columns, *self.data_columns]
 
     def mapper(self) -> Callable[[Mapping[str, Any]], Event]:
-        """Return the function that makes an event of a row's columns.
+        """Return a function that makes an event from a row's columns.
 
-        It raises ValueError for a row that makes none. Give it all rows of an input, in order: an event that brings no
-        id gets one made of its row, and of how many equal rows came before.
+        The function raises ValueError for an invalid row. Pass it all rows of an input in order: the id of an event
+        without one is derived from its row and the number of equal rows before.
         """
         return _Mapper(self).to_event
 
@@ -66,7 +66,7 @@ class _Mapper:
         self._mapping = mapping
         self._reads_cells = mapping.from_csv and mapping.numbers
         self._rows_seen: Counter[str] = Counter()
-        # Which column each field comes from, and whether it was named as such.
+        # Field, column, and whether an option named the column.
         self._sources: list[tuple[str, str, bool]] = []
         for field in ("type", "id", "time", "subject", "source"):
             column: str | None = getattr(mapping, f"{field}_column")
@@ -74,9 +74,9 @@ class _Mapper:
                 self._sources.append((field, column, True))
             elif getattr(mapping, field, None) is None:
                 self._sources.append((field, field, False))
-        # In CSV a cell has no form for `meta`.
+        # A CSV cell cannot represent `meta`.
         self._lists = [name for name in ("tags", "meta") if name == "tags" or not mapping.from_csv]
-        self._sources = [one for one in self._sources if one[2] or one[1] not in mapping.data_columns]
+        self._sources = [source for source in self._sources if source[2] or source[1] not in mapping.data_columns]
         self._lists = [name for name in self._lists if name not in mapping.data_columns]
         self._taken = {column for _, column, _ in self._sources}.union(self._lists)
 
@@ -88,12 +88,12 @@ class _Mapper:
             if value is not None:
                 fields[field] = self._time(value) if field == "time" else _text(field, value)
             elif named and field in _IN_EVERY_EVENT:
-                msg = f"the {field} is to come from column {column!r}, which is missing or empty"
+                msg = f"column {column!r}, which should hold the {field}, is missing or empty"
                 raise ValueError(msg)
         if mapping.type is not None:
             fields["type"] = mapping.type
         elif "type" not in fields:
-            msg = "it has no type; give --type, or name a column with --type-column"
+            msg = "it has no type; use --type, or name a column with --type-column"
             raise ValueError(msg)
         if mapping.source is not None:
             fields["source"] = mapping.source
@@ -104,7 +104,7 @@ class _Mapper:
         fields["tags"] = tuple(dict.fromkeys([*mapping.tags, *_tags(values)]))
         if "meta" in self._lists and (meta := columns.get("meta")) is not None:
             if not isinstance(meta, dict):
-                msg = "'meta' is no object; --data-column meta keeps it in the data"
+                msg = "'meta' is not an object; to keep it in the data, use --data-column meta"
                 raise ValueError(msg)
             fields["meta"] = meta
         fields["data"] = self._data(columns)
@@ -115,12 +115,12 @@ class _Mapper:
         if mapping.data_columns:
             return self._read({name: columns[name] for name in mapping.data_columns if name in columns})
         if not mapping.from_csv and _is_event(columns):
-            return columns.get("data")  # where it was stored is left behind
+            return columns.get("data")  # without its old partition and offset
         left = {name: value for name, value in columns.items() if name not in self._taken}
         if "data" in left and not mapping.from_csv:
             if len(left) > 1:
                 others = ", ".join(sorted(left.keys() - {"data"}))
-                msg = f"it has both 'data' and other columns ({others}); name those to keep with --data-column"
+                msg = f"it has both 'data' and other columns ({others}); name the columns to keep with --data-column"
                 raise ValueError(msg)
             return left["data"]
         return self._read(left) if left else None
@@ -132,7 +132,7 @@ class _Mapper:
         time = _parse_time(value, self._mapping.time_format)
         if time.tzinfo is None:
             if self._mapping.time_zone is None:
-                msg = f"the time {value!r} has no time zone; say which with --time-zone, such as UTC"
+                msg = f"the time {value!r} has no time zone; set one with --time-zone, such as UTC"
                 raise ValueError(msg)
             time = time.replace(tzinfo=self._mapping.time_zone)
         return time
@@ -145,7 +145,7 @@ class _Mapper:
 
 
 def _is_event(columns: Mapping[str, Any]) -> bool:
-    """Tell whether this is an event as `read --json` prints it, or as a segment holds it."""
+    """Return True if this is an event as `read --json` prints it, or a line of a segment."""
     if not columns.keys() >= _IN_EVERY_EVENT:
         return False
     others = columns.keys() - _EVENT_FIELDS
@@ -165,7 +165,7 @@ def _text(field: str, value: object) -> str:
         return value
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
-    msg = f"its {field} is neither a text nor a whole number"
+    msg = f"its {field} is neither a string nor an integer"
     raise ValueError(msg)
 
 
@@ -173,7 +173,7 @@ def _tags(values: Iterable[object]) -> list[str]:
     tags: list[str] = []
     for value in values:
         if isinstance(value, list):
-            tags += [_text("tag", one) for one in value]
+            tags += [_text("tag", tag) for tag in value]
         elif value is not None:
             tags.append(_text("tag", value))
     return tags
@@ -187,16 +187,16 @@ def _parse_time(value: object, time_format: str | None) -> datetime:
                 return _EPOCH + number * UNIX_FORMATS[time_format]
             except (ValueError, OverflowError):
                 pass
-        msg = f"the time {value!r} is no {time_format} time"
+        msg = f"{value!r} is not a valid {time_format} time"
         raise ValueError(msg)
     if not isinstance(value, str):
-        msg = f"the time {value!r} is no text; is it --time-format unix or unix-ms?"
+        msg = f"the time {value!r} is not a string; for numbers use --time-format unix or unix-ms"
         raise ValueError(msg)  # noqa: TRY004  (the row is wrong, not the program)
     try:
         if time_format is None:
             return datetime.fromisoformat(value)
         return datetime.strptime(value, time_format)  # noqa: DTZ007  (the caller gives it its zone)
     except ValueError:
-        wanted = "in ISO 8601; say how it is written with --time-format" if time_format is None else repr(time_format)
-        msg = f"the time {value!r} is not {wanted}"
+        wanted = "ISO 8601; set the format with --time-format" if time_format is None else repr(time_format)
+        msg = f"the time {value!r} does not match {wanted}"
         raise ValueError(msg) from None

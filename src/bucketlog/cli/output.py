@@ -1,4 +1,4 @@
-"""Printing: events as lines, records as tables or JSON; data to stdout, talk to stderr."""
+"""Printing: events as lines, records as tables or JSON; data to stdout, messages to stderr."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _encoder = msgspec.json.Encoder()
 
 
 def say(text: str) -> None:
-    """Print one line of talk to stderr."""
+    """Print a one-line message to stderr."""
     with contextlib.suppress(BrokenPipeError):
-        print(_one_line(text), file=sys.stderr, flush=True)  # noqa: T201  (what a command line is for)
+        print(_one_line(text), file=sys.stderr, flush=True)  # noqa: T201  (printing is this module's task)
 
 
 def print_text(text: str) -> None:
@@ -28,12 +28,12 @@ def print_text(text: str) -> None:
 
 
 def print_json(record: Mapping[str, object]) -> None:
-    """Print one object on one line of stdout."""
+    """Print an object as one line of JSON to stdout."""
     _write(_encoder.encode(record) + b"\n")
 
 
 def print_events(events: Sequence[Event], *, as_json: bool) -> None:
-    """Print events to stdout, one a line: all of them as JSON, or what a person wants to see of them."""
+    """Print events to stdout, one per line: complete as JSON, or shortened for people."""
     if as_json:
         _write(_encoder.encode_lines(events))
     else:
@@ -42,7 +42,7 @@ def print_events(events: Sequence[Event], *, as_json: bool) -> None:
 
 
 def print_table(titles: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print aligned columns, numbers to the right; nothing is cut or wrapped, so that `awk` can use it too."""
+    """Print aligned columns, numbers to the right. Nothing is cut or wrapped, so `awk` can read the output."""
     records = list(rows)
     pretty = _is_terminal()
     right = [all(isinstance(row[place], int) for row in records) for place in range(len(titles))]
@@ -58,11 +58,11 @@ def print_table(titles: Sequence[str], rows: Iterable[Sequence[object]]) -> None
 
 
 def event_line(event: Event, *, width: int | None = None) -> str:
-    """Return what a person wants to see of an event, on one line.
+    """Return an event as one line for people.
 
     Args:
-        event: As it was read.
-        width: That of the terminal: the line is cut to it, and has colours. Without it, neither.
+        event: An event that was read.
+        width: The terminal's width: the line is cut to it and coloured. None for neither.
     """
     data = "" if event.data is None else _encoder.encode(event.data).decode()
     tags = " ".join(f"#{_one_line(tag)}" for tag in event.tags)
@@ -93,7 +93,7 @@ def _is_terminal() -> bool:
 
 
 def _write(data: bytes) -> None:
-    sys.stdout.flush()  # text that was printed before comes first
+    sys.stdout.flush()  # text printed before must come first
     sys.stdout.buffer.write(data)
 
 
@@ -104,7 +104,7 @@ def _cell(value: object, *, pretty: bool) -> str:
 
 
 def _one_line(text: str) -> str:
-    """Escape what would break the line, or what a terminal would obey."""
+    """Escape line breaks and control characters, which would break the line or control the terminal."""
     if text.isprintable():
         return text
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

@@ -1,4 +1,4 @@
-"""Progress by bytes, through a file or through what is stored, on stderr when that is a terminal."""
+"""Progress bars by bytes, for a file or for stored data, shown if stderr is a terminal."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Progress:
 
     def __init__(self, file: BinaryIO, title: str) -> None:
         self._file, self._title = file, title
-        self._bar: Any = None  # rich's, or None where nobody looks
+        self._bar: Any = None  # rich's progress bar; None if stderr is not a terminal
         self._task: Any = None
 
     def __enter__(self) -> Progress:
@@ -45,25 +45,25 @@ class Progress:
         self._bar.update(self._task, completed=size)
 
     def show(self, events: int) -> None:
-        """Show how many events are done."""
+        """Show the number of events done."""
         if self._bar is not None:
             self._bar.update(self._task, events=events)
 
     def say(self, text: str) -> None:
-        """Print a line of talk without disturbing the bar."""
+        """Print a message without disturbing the bar."""
         if self._bar is None:
             say(text)
         else:
             self._bar.console.print(text, markup=False, highlight=False)
 
     def close(self) -> None:
-        """Take the bar away. Calling it again does nothing."""
+        """Remove the bar. Calling it again does nothing."""
         if self._bar is not None:
             self._bar.stop()
 
 
 class ByteProgress:
-    """A context manager around work of one or more parts, each of which tells how many bytes of it are done."""
+    """A context manager around work in one or more parts, each of which reports how many of its bytes are done."""
 
     def __init__(self, title: str) -> None:
         self._title = title
@@ -84,15 +84,15 @@ class ByteProgress:
 
     @property
     def is_shown(self) -> bool:
-        """Whether anybody looks."""
+        """Whether the bar is visible."""
         return self._bar is not None
 
     def expect(self, total: int) -> None:
-        """Say how many bytes all parts have together, as far as is known."""
+        """Set the expected total of all parts, in bytes."""
         self._total = total
 
     def part(self) -> Callable[[int, int], None]:
-        """Return what a part that begins now is to tell how many of its bytes are done, and of how many."""
+        """Begin a part; return its callback, which takes the bytes done so far and the total known so far."""
         before = self._done
 
         def show(done: int, total: int) -> None:
@@ -103,8 +103,8 @@ class ByteProgress:
         return show
 
 
-def _bar(*columns: str) -> Any:  # noqa: ANN401  (rich is loaded when somebody looks)
-    """Return a bar that was not started, or None where nobody looks."""
+def _bar(*columns: str) -> Any:  # noqa: ANN401  (rich is imported only for a terminal)
+    """Return a bar that is not started yet, or None if stderr is not a terminal."""
     if not sys.stderr.isatty():
         return None
     from rich import progress  # takes longer to import than the rest of the command
@@ -114,7 +114,7 @@ def _bar(*columns: str) -> Any:  # noqa: ANN401  (rich is loaded when somebody l
         progress.TextColumn("{task.description}", markup=False),
         progress.BarColumn(),
         progress.DownloadColumn(),
-        *(progress.TextColumn(one) for one in columns),
+        *(progress.TextColumn(column) for column in columns),
         progress.TimeRemainingColumn(),
         console=Console(stderr=True),
         transient=True,
@@ -122,6 +122,6 @@ def _bar(*columns: str) -> Any:  # noqa: ANN401  (rich is loaded when somebody l
 
 
 def _size(file: BinaryIO) -> int | None:
-    """Return how many bytes there are to read, or None for a pipe."""
+    """Return the file's size in bytes, or None for a pipe."""
     status = os.fstat(file.fileno())
     return status.st_size if stat.S_ISREG(status.st_mode) else None

@@ -1,4 +1,4 @@
-"""`bucketlog read`: events in order, from a cursor to where the stream ends now."""
+"""`bucketlog read`: print the events from a cursor to the current end of the stream."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def read(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Go on where the last run with this file ended, and note there how far this one came.",
+            help="Resume where the last run with this file ended, and save the new cursor in it.",
             show_default=False,
         ),
     ] = None,
@@ -52,22 +52,24 @@ def read(
     since: Since = None,
     until: Until = None,
     limit: Annotated[
-        int | None, typer.Option("-n", "--limit", min=0, metavar="N", help="At most so many.", show_default=False)
+        int | None,
+        typer.Option("-n", "--limit", min=0, metavar="N", help="Print at most N events.", show_default=False),
     ] = None,
     as_json: AsJson = False,
     option: StorageOptions = None,
 ) -> None:
     """Print a stream's events in order.
 
-    Partition by partition in the order of their names, to where each ends now. Filters of one kind are or-ed, those of
-    several kinds and-ed. With --json, what is printed is what `import` takes.
+    Reads partition by partition, in the order of their names, up to the current end of each. An event is printed if it
+    matches every kind of filter given; repeated filters of one kind match any of their values. `import` reads the
+    output of --json.
 
-    The cursor file is written when everything was printed: after Ctrl-C or a closed pipe it is as it was, and the next
+    The cursor file is written after everything was printed. After Ctrl-C or a closed pipe it is unchanged, and the next
     run prints the same events again.
     """
     if cursor_file is not None:
         if after is not None:
-            msg = "give --after or --cursor-file, not both"
+            msg = "use --after or --cursor-file, not both"
             raise typer.BadParameter(msg)
         after = _load_cursor(cursor_file)
     with (
@@ -104,7 +106,7 @@ def _load_cursor(file: Path) -> Cursor | None:
 
 
 def _save_cursor(file: Path, cursor: Cursor) -> None:
-    """Replace the file whole: half a cursor would stop the next run."""
+    """Replace the file atomically: half a cursor would stop the next run."""
     beside = file.with_name(f"{file.name}.new")
     beside.write_text(f"{cursor.to_json()}\n")
     beside.replace(file)

@@ -1,4 +1,4 @@
-"""`bucketlog recent`: the newest events."""
+"""`bucketlog recent`: print the newest events."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ EXAMPLE = "bucketlog recent ./events orders -n 5 --subject o-17"
 def recent(
     url: Url,
     stream: StreamName,
-    n: Annotated[int, typer.Option("-n", "--limit", min=0, metavar="N", help="How many.")] = 10,
+    n: Annotated[int, typer.Option("-n", "--limit", min=0, metavar="N", help="Print at most N events.")] = 10,
     type_: Types = None,
     subject: Subject = None,
     source: Source = None,
@@ -39,7 +39,7 @@ def recent(
 ) -> None:
     """Print the newest events, newest first.
 
-    By their time, wherever they stand in the stream.
+    The newest by their time, wherever they are in the stream.
     """
     with open_to_read(url, option) as store:
         found = store.stream(stream).recent(

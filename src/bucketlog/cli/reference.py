@@ -1,4 +1,4 @@
-"""The reference page of the command line, made from the commands themselves.
+"""The reference page of the command line, generated from the commands.
 
 python -m bucketlog.cli.reference docs/cli.md
 """
@@ -13,25 +13,25 @@ import typer.main
 
 from bucketlog.cli.app import COMMANDS, EXAMPLE, GROUPS, HELP, app
 
-_BAR = "\\|"  # what a bar is within a table
+_BAR = "\\|"  # an escaped bar inside a table
 _HEAD = """\
-<!-- Made by `python -m bucketlog.cli.reference docs/cli.md` from the help of the commands; a test compares. -->
+<!-- Generated from the commands' help by `python -m bucketlog.cli.reference docs/cli.md`; a test checks it. -->
 
 # The command line
 
-`pip install "bucketlog[cli]"` installs the program `bucketlog`. Data go to standard output, talk and progress to
-standard error; `--json` prints one object a line. Every command takes the URL of a store first, and `-o KEY=VALUE` for
-what the storage has to be told; every error is one line. With the commands of an application the URL stands before the
+`pip install "bucketlog[cli]"` installs the program `bucketlog`. Data goes to standard output, messages and progress go
+to standard error; `--json` prints one object per line. Every command takes the URL of a store first, and options for
+the storage as `-o KEY=VALUE`. Every error is one line. For the commands of an application the URL comes before the
 command: `bucketlog signals URL recent`.
 
 | exit code | |
 |---|---|
-| 0 | done |
-| 1 | the answer is no: damage was found, or there is nothing of this name |
+| 0 | success |
+| 1 | the answer is no: damage was found, or there is nothing with this name |
 | 2 | wrong usage |
-| 3 | it failed; the line on standard error says why, and what to do |
-| 130 | Ctrl-C |
-| 141 | the program that read the output has gone (as with `head`) |
+| 3 | failure; the line on standard error explains it and says what to do |
+| 130 | interrupted (Ctrl-C) |
+| 141 | the output was closed (as by `head`) |
 """
 
 
@@ -51,11 +51,11 @@ def reference() -> str:
 
 
 def _section(call: str, command: Any, example: str, end: str = "") -> list[str]:  # noqa: ANN401  (Typer's own class)
-    arguments = [one for one in command.params if one.param_type_name == "argument"]
-    options = [one for one in command.params if one not in arguments]
-    words = [one.metavar if one.required else f"[{one.metavar}]" for one in arguments if one.metavar not in call]
+    arguments = [param for param in command.params if param.param_type_name == "argument"]
+    options = [param for param in command.params if param not in arguments]
+    words = [arg.metavar if arg.required else f"[{arg.metavar}]" for arg in arguments if arg.metavar not in call]
     usage = " ".join([call, *(["[OPTIONS]"] if options else []), *words])
-    rows = [_row(one) for one in [*arguments, *options]]
+    rows = [_row(param) for param in [*arguments, *options]]
     head = [f"{'##' if ' URL ' not in call else '###'} {call}\n", f"{command.help}\n", _code(usage + end)]
     return [*head, "| | |\n|---|---|", *rows, "", _code(example)]
 

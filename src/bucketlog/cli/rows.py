@@ -1,4 +1,4 @@
-"""Rows: what stands on the lines of a JSONL or CSV file, and which lines cannot be read."""
+"""Rows: the parsed lines of a JSONL or CSV file, and the lines that cannot be read."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 
-_CELL_BYTES_MAX = 8 * 1024 * 1024  # as much as an event may take
+_CELL_BYTES_MAX = 8 * 1024 * 1024  # the maximum size of an event
 
 
 class Row(NamedTuple):
-    """One row: the number of its (last) line from 1 up, its columns, and about how many bytes it takes as JSON."""
+    """One row: the number of its last line (from 1), its columns, and its approximate size as JSON in bytes."""
 
     line: int
     columns: dict[str, Any]
@@ -35,7 +35,7 @@ class HeaderError(ValueError):
 
 
 def read_jsonl(lines: Iterable[bytes]) -> Iterator[Found]:
-    """Read one JSON object a line; blank lines are passed over."""
+    """Read one JSON object per line, skipping blank lines."""
     decode = msgspec.json.Decoder().decode
     for number, line in enumerate(lines, start=1):
         text = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
@@ -49,24 +49,24 @@ def read_jsonl(lines: Iterable[bytes]) -> Iterator[Found]:
         if isinstance(value, dict):
             yield Row(number, value, len(text))
         else:
-            yield BadLine(number, f"a JSON object is expected, this is {_KINDS.get(type(value), 'something else')}")
+            yield BadLine(number, f"expected a JSON object, found {_KINDS.get(type(value), 'something else')}")
 
 
-_KINDS = {list: "a list", str: "a text", int: "a number", float: "a number", bool: "true or false", type(None): "null"}
+_KINDS = {list: "a list", str: "a string", int: "a number", float: "a number", bool: "a boolean", type(None): "null"}
 
 
 class CsvRows:
     """The rows of a CSV file (RFC 4180, UTF-8) whose first line names the columns. An empty cell is None.
 
     Attributes:
-        header: The columns, in their order; empty when there is not even a header.
+        header: The columns, in order; empty if the file is empty.
     """
 
     def __init__(self, lines: Iterable[bytes], *, delimiter: str) -> None:
         """Read the header.
 
         Raises:
-            HeaderError: It cannot be read, a column has no name, or two have the same.
+            HeaderError: The header cannot be read, a column has no name, or two columns have the same name.
         """
         self._lines = _Decoded(lines)
         self._reader = csv.reader(self._lines, delimiter=delimiter, strict=True)
@@ -98,14 +98,14 @@ class CsvRows:
             if not cells:
                 continue
             if len(cells) != len(header):
-                yield BadLine(lines.count, f"{len(cells)} cells, but the header names {len(header)} columns")
+                yield BadLine(lines.count, f"it has {len(cells)} cells, but the header names {len(header)} columns")
                 continue
             size = names_size + sum(map(len, cells))
             yield Row(lines.count, {name: cell or None for name, cell in zip(header, cells, strict=True)}, size)
 
 
 class _Decoded(Iterator[str]):
-    """Lines as text, counted. No generator: after a line that is not UTF-8 it goes on with the next one."""
+    """Decoded and counted lines. Not a generator, so that it continues after a line that is not UTF-8."""
 
     def __init__(self, lines: Iterable[bytes]) -> None:
         self._lines = iter(lines)

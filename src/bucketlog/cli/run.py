@@ -1,4 +1,4 @@
-"""Running a command: what becomes of errors, Ctrl-C and a closed pipe."""
+"""Running a command: how errors, Ctrl-C and a closed pipe end it."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from bucketlog.errors import BucketlogError
 NO = 1
 USAGE = 2
 FAILED = 3
-INTERRUPTED = 130  # 128 + SIGINT and 128 + SIGPIPE: what a shell shows for other programs
+INTERRUPTED = 130  # 128 + SIGINT, and below 128 + SIGPIPE: as a shell reports them for other programs
 PIPE_CLOSED = 141
 
 P = ParamSpec("P")
 
 
 def guarded(command: Callable[P, None]) -> Callable[P, None]:
-    """Return a command that ends with an exit code and one line, where it would have ended with a traceback."""
+    """Return a command that ends with an exit code and a one-line message instead of a traceback."""
 
     @functools.wraps(command)
     def run_guarded(*args: P.args, **kwargs: P.kwargs) -> None:
@@ -32,7 +32,7 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
             try:
                 command(*args, **kwargs)
             finally:
-                sys.stdout.flush()  # here, where it can still be told that this failed
+                sys.stdout.flush()  # here, where a failure can still be reported
         except BucketlogError as err:
             say(f"bucketlog: {err}")
             raise typer.Exit(FAILED) from None
@@ -41,7 +41,7 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
         except BrokenPipeError:
             _discard_stdout()
             raise typer.Exit(PIPE_CLOSED) from None
-        except OSError as err:  # our own input and output: the storage's errors come as bucketlog's
+        except OSError as err:  # from our own files and streams; the storage's errors are bucketlog's classes
             _discard_stdout()
             say(f"bucketlog: {err}")
             raise typer.Exit(FAILED) from None
@@ -52,7 +52,7 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
 def run(app: typer.Typer, args: Sequence[str] | None) -> int:
     """Run an app of guarded commands; return the exit code."""
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that cannot show a letter is no error
+        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that lacks a character must not cause an error
     try:
         app(args=args, prog_name="bucketlog")
     except SystemExit as end:
@@ -63,7 +63,7 @@ def run(app: typer.Typer, args: Sequence[str] | None) -> int:
 
 
 def _discard_stdout() -> None:
-    """Let what is still buffered go nowhere: the interpreter flushes at its end and would complain."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
-    os.close(nowhere)
+    """Redirect stdout to the null device, so that flushing it when the interpreter exits cannot fail."""
+    devnull = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(devnull, sys.stdout.fileno())
+    os.close(devnull)

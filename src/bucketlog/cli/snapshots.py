@@ -1,4 +1,4 @@
-"""`bucketlog snapshots`: the saved states of a store."""
+"""`bucketlog snapshots`: list the snapshots of a store, or show one."""
 
 from __future__ import annotations
 
@@ -24,32 +24,32 @@ def snapshots(
     url: Url,
     name: Annotated[
         str | None,
-        typer.Argument(metavar="NAME", help="List the times of this one; all names without it.", show_default=False),
+        typer.Argument(metavar="NAME", help="List the times of this snapshot. Default: all names.", show_default=False),
     ] = None,
     at: Annotated[
         str | None,
-        typer.Option(metavar="AT", help="Show the one of this time, or under this text key.", show_default=False),
+        typer.Option(metavar="AT", help="Show the snapshot with this time or text key.", show_default=False),
     ] = None,
-    latest: Annotated[bool, typer.Option("--latest", help="Show the newest one.")] = False,
+    latest: Annotated[bool, typer.Option("--latest", help="Show the newest snapshot.")] = False,
     as_json: AsJson = False,
     option: StorageOptions = None,
 ) -> None:
     """List the snapshots of a store, or show one.
 
-    Exit code 1 when there is none of this name and time.
+    Exits with 1 if there is no such snapshot.
     """
     if (at is not None or latest) and name is None:
         msg = "--at and --latest need a NAME"
         raise typer.BadParameter(msg)
     if at is not None and latest:
-        msg = "give --at or --latest, not both"
+        msg = "use --at or --latest, not both"
         raise typer.BadParameter(msg)
     with open_to_read(url, option) as store:
         if name is None:
             _print_list("name", store.snapshots.names(), as_json=as_json)
             return
         if at is None and not latest:
-            times = [_shown(one.at) for one in store.snapshots.list(name)]
+            times = [_shown(listed.at) for listed in store.snapshots.list(name)]
             if not times:
                 say(f"bucketlog: there is no snapshot {name!r} in {store.url}")
                 raise typer.Exit(NO)
@@ -67,7 +67,7 @@ def snapshots(
 
 
 def _parse_at(text: str) -> datetime | str:
-    """Take what says its time zone as a time, all else (a bare date too) as a text key."""
+    """Parse a time with an offset as a time; take everything else, bare dates included, as a text key."""
     try:
         time = datetime.fromisoformat(text)
     except ValueError:

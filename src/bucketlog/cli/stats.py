@@ -1,4 +1,4 @@
-"""`bucketlog stats`: how much there is."""
+"""`bucketlog stats`: count what is stored."""
 
 from __future__ import annotations
 
@@ -18,33 +18,33 @@ _COUNTS = ("segments", "bytes", "compacted_segments", "compacted_bytes")
 def stats(url: Url, stream: SomeStream = None, as_json: AsJson = False, option: StorageOptions = None) -> None:
     """Count events, segments and bytes.
 
-    A line for each stream, or for each partition of one; of the segments and bytes, how many are compacted. Exit code 1
-    when there is no stream of this name.
+    Prints one line per stream, or per partition if you name a stream. The compacted share of segments and bytes is
+    shown separately. Exits with 1 if there is no such stream.
     """
     with open_to_read(url, option) as store:
         if stream is None:
             found = [store.stream(name).stats() for name in store.streams()]
             rows = [
                 {
-                    "stream": one.stream,
-                    "partition_by": one.partition_by,
-                    "partitions": len(one.partitions),
-                    "events": one.events,
-                    **_stored(one),
+                    "stream": stats.stream,
+                    "partition_by": stats.partition_by,
+                    "partitions": len(stats.partitions),
+                    "events": stats.events,
+                    **_stored(stats),
                 }
-                for one in found
+                for stats in found
             ]
         else:
             rows = [
                 {
                     "stream": stream,
-                    "partition": one.partition,
-                    "start": one.start,
-                    "next_offset": one.next_offset,
-                    "events": one.events,
-                    **_stored(one),
+                    "partition": stats.partition,
+                    "start": stats.start,
+                    "next_offset": stats.next_offset,
+                    "events": stats.events,
+                    **_stored(stats),
                 }
-                for one in store.stream(stream).stats().partitions
+                for stats in store.stream(stream).stats().partitions
             ]
             if not rows:
                 say(f"bucketlog: there is no stream {stream!r} in {store.url}; `bucketlog streams` lists them")

@@ -1,4 +1,4 @@
-"""`bucketlog streams`: what there is."""
+"""`bucketlog streams`: list the streams of a store."""
 
 from __future__ import annotations
 

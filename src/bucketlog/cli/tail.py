@@ -1,4 +1,4 @@
-"""`bucketlog tail`: the newest events, then those that come."""
+"""`bucketlog tail`: print the newest events, then new ones as they arrive."""
 
 from __future__ import annotations
 
@@ -37,7 +37,10 @@ def tail(
     url: Url,
     stream: StreamName,
     n: Annotated[
-        int, typer.Option("-n", min=0, metavar="N", help="Begin with the newest N; nothing to do with --after.")
+        int,
+        typer.Option(
+            "-n", min=0, metavar="N", help="Start with the newest N events. Ignored with --after, which starts there."
+        ),
     ] = 10,
     after: After = None,
     type_: Types = None,
@@ -47,22 +50,22 @@ def tail(
     poll: Annotated[
         float,
         typer.Option(
-            min=0.01, metavar="SECONDS", help="The longest wait between two looks, where the storage cannot wake us."
+            min=0.01, metavar="SECONDS", help="Polling interval for storage that cannot notify us of changes."
         ),
     ] = 1.0,
     as_json: AsJson = False,
     option: StorageOptions = None,
 ) -> None:
-    """Print the newest events, then those that come.
+    """Print the newest events, then new ones as they arrive.
 
-    Oldest first, until Ctrl-C. The stream need not exist yet. Ends too when the program that reads its output has gone.
+    Prints the oldest first, and runs until Ctrl-C or until its output is closed. The stream need not exist yet.
     """
     with open_to_read(url, option) as store:
         followed = store.stream(stream)
         if after is None:
             after = followed.cursor()
             newest = followed.recent(n, types=type_ or None, subject=subject, source=source, tags=tag or None)
-            # What came after the cursor was taken is the tail's to print.
+            # The tail prints events that were stored after the cursor was taken.
             known = [event for event in newest if (event.offset or 0) < after.get(event.partition or "", 0)]
             print_events(known[::-1], as_json=as_json)
             sys.stdout.flush()
@@ -85,7 +88,7 @@ def tail(
 
 
 class _OutputGuard(contextlib.AbstractContextManager["_OutputGuard"]):
-    """Notices that the reader of our output has gone while there is nothing to write, in a thread of its own."""
+    """A thread that notices when our output is closed, even while there is nothing to write."""
 
     def __init__(self, on_closed: Callable[[], None]) -> None:
         self.found_closed = False
@@ -104,8 +107,8 @@ class _OutputGuard(contextlib.AbstractContextManager["_OutputGuard"]):
     def _watch(self) -> None:
         watched = select.poll()
         try:
-            watched.register(sys.stdout, 0)  # errors and hang-ups are told unasked
-        except (OSError, ValueError):  # no file descriptor: nobody can go away
+            watched.register(sys.stdout, 0)  # poll always reports errors and hang-ups
+        except (OSError, ValueError):  # no file descriptor, so it cannot be closed from outside
             return
         while not self._ended.wait(_LOOK_SECONDS):
             if any(event & (select.POLLERR | select.POLLHUP) for _, event in watched.poll(0)):

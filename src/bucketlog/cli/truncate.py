@@ -1,4 +1,4 @@
-"""`bucketlog truncate`: a log that begins later."""
+"""`bucketlog truncate`: drop the oldest events of a log."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def _parse_before(text: str) -> datetime | int:
 
 
 Before = Annotated[
-    datetime,  # or an offset; Typer takes no union
+    datetime,  # or an offset; Typer does not support a union
     typer.Option(
         parser=_parse_before,
         metavar="TIME|OFFSET",
-        help="A time (ISO 8601; UTC if bare): a partition then begins with its first event that is not older. "
-        "Or a number: the offset at which it then begins.",
+        help="The new start: a time (ISO 8601; UTC without an offset), which keeps events from the first one that is "
+        "not older, or a number, which is the first offset to keep.",
         show_default=False,
     ),
 ]
@@ -51,21 +51,22 @@ def truncate(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Only this partition; an offset needs it, where a stream has several.",
+            help="Only this partition. Required with an offset if the stream has several.",
             show_default=False,
         ),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would be gone.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be dropped, without doing it.")] = False,
     single_writer: SingleWriter = False,
     as_json: AsJson = False,
     option: StorageOptions = None,
 ) -> None:
-    """Let a log begin later.
+    """Drop old events by moving the start of a log forward.
 
-    Events before its start are gone at once, for good; `bucketlog vacuum` gives their room back, a grace later. Others
-    may write and read meanwhile. Whoever asks for what is gone is told where the log begins.
+    Events before the new start disappear immediately and cannot be restored; `bucketlog vacuum` reclaims their space
+    after the grace period. Readers and writers can run at the same time. Reads from a truncated offset fail and report
+    the new start.
 
-    Shows the partitions that begin later now; with --json all. Exit code 1 when there is no stream of this name.
+    Prints the partitions whose start moved; with --json, all partitions. Exits with 1 if there is no such stream.
     """
     opened = open_to_read(url, option) if dry_run else open_to_maintain(url, option, single_writer=single_writer)
     with opened as store:
@@ -74,11 +75,11 @@ def truncate(
             raise typer.Exit(NO)
         report = store.stream(stream).truncate(before=before, partition=partition, dry_run=dry_run)
     if as_json:
-        for one in report.partitions:
-            print_json({"stream": stream, **asdict(one), "events": one.events})
+        for part in report.partitions:
+            print_json({"stream": stream, **asdict(part), "events": part.events})
         return
     rows: list[list[object]] = [
-        [one.partition, one.start_before, one.start, one.events] for one in report.partitions if one.events
+        [part.partition, part.start_before, part.start, part.events] for part in report.partitions if part.events
     ]
     if len(rows) > 1:
         rows.append(["total", None, None, report.events])

@@ -1,4 +1,4 @@
-"""`bucketlog vacuum`: room, where segments were compacted or truncated."""
+"""`bucketlog vacuum`: reclaim the space of compacted and truncated segments."""
 
 from __future__ import annotations
 
@@ -38,32 +38,32 @@ def vacuum(
         typer.Option(
             min=0,
             metavar="SECONDS",
-            help="How long what is out of use is kept, by the storage's clock.",
-            show_default="the stream's own, 24 hours",
+            help="How long to keep unused segments, by the storage's clock.",
+            show_default="the stream's grace, 24 hours",
         ),
     ] = None,
     exclusive: Annotated[
         bool,
         typer.Option(
             "--exclusive",
-            help="Promise that nobody else has been at work within the stream's own grace, and nobody is. "
-            "A shorter grace needs it.",
+            help="Promise that no other process uses the stream now or has used it within its grace. Required for a "
+            "shorter grace.",
         ),
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would be removed now.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be removed, without doing it.")] = False,
     single_writer: SingleWriter = False,
     as_json: AsJson = False,
     option: StorageOptions = None,
 ) -> None:
-    """Remove what compaction and truncation left behind.
+    """Remove segments that compaction and truncation left behind.
 
-    In two steps, so that nobody is disturbed who writes or reads meanwhile: the first run puts out of use what is
-    compacted, one that comes a grace later removes it. Compacted segments that then hold events alone are read and
-    checked before. It does no harm to interrupt it.
+    Works in two steps, so that readers and writers can run at the same time: one run marks compacted segments as
+    unused, and a run after the grace period removes them. Before a compacted segment becomes the only copy of its
+    events, it is read and checked. You can interrupt the command at any time.
 
-    Shows what was removed, and what waits for its grace to pass: a line for each stream, or for each partition of one,
-    where there is something; with --json always a line for each partition. Exit code 1 when there is no stream of this
-    name.
+    Prints what was removed and what still waits for its grace to pass, one line per stream, or per partition if you
+    name a stream; streams and partitions with neither are left out. With --json, prints one line for every partition.
+    Exits with 1 if there is no such stream.
     """
     done: list[VacuumReport] = []
     opened = open_to_read(url, option) if dry_run else open_to_maintain(url, option, single_writer=single_writer)
@@ -77,32 +77,32 @@ def vacuum(
                 for name in streams if stream is None else [stream]:
                     work = store.stream(name)
                     done.append(work.vacuum(grace, exclusive=exclusive, dry_run=dry_run, progress=progress.part()))
-        finally:  # what was done counts, whatever became of the rest
+        finally:  # report the finished work even if the rest failed
             if as_json:
                 for report in done:
-                    for one in report.partitions:
-                        print_json({"stream": report.stream, **asdict(one)})
+                    for part in report.partitions:
+                        print_json({"stream": report.stream, **asdict(part)})
             else:
                 _print(done, by_partition=stream is not None)
-    if not as_json and not any(_did_something(one) for report in done for one in report.partitions):
+    if not as_json and not any(_did_something(part) for report in done for part in report.partitions):
         print_text("nothing to remove")
 
 
-def _did_something(one: PartitionVacuum) -> bool:
-    return bool(one.segments_removed or one.segments_waiting)
+def _did_something(part: PartitionVacuum) -> bool:
+    return bool(part.segments_removed or part.segments_waiting)
 
 
-def _row(name: str, one: PartitionVacuum | VacuumReport) -> list[object]:
-    return [name, *(getattr(one, count) for count in _COUNTS), _shown(one.waiting_until)]
+def _row(name: str, counted: PartitionVacuum | VacuumReport) -> list[object]:
+    return [name, *(getattr(counted, count) for count in _COUNTS), _shown(counted.waiting_until)]
 
 
 def _print(done: list[VacuumReport], *, by_partition: bool) -> None:
-    """Print a line for each stream or partition in which there was something, and the total of several."""
-    everything = tuple(one for report in done for one in report.partitions if _did_something(one))
+    """Print a line for each stream or partition with something removed or waiting, and the total of several."""
+    everything = tuple(part for report in done for part in report.partitions if _did_something(part))
     if by_partition:
-        rows = [_row(one.partition, one) for one in everything]
+        rows = [_row(part.partition, part) for part in everything]
     else:
-        rows = [_row(one.stream, one) for one in done if any(map(_did_something, one.partitions))]
+        rows = [_row(report.stream, report) for report in done if any(map(_did_something, report.partitions))]
     if len(rows) > 1:
         rows.append(_row("total", VacuumReport("", everything)))
     if rows:

@@ -1,4 +1,4 @@
-"""`bucketlog verify`: whether all that is stored is whole."""
+"""`bucketlog verify`: check everything that is stored."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ bucketlog verify ./events && echo all is well"""
 
 
 def verify(url: Url, stream: SomeStream = None, as_json: AsJson = False, option: StorageOptions = None) -> None:
-    """Read everything and check it.
+    """Read everything and check it for damage.
 
-    Checksums, offsets, ids. Exit code 1 when something is wrong.
+    Checks checksums, offsets and ids. Exits with 1 if something is wrong, or if there is no such stream.
     """
     sound = True
     with open_to_read(url, option) as store:

@@ -137,7 +137,7 @@ def test_an_interrupted_import_ends_with_130_says_so_and_the_same_command_goes_o
         code, out, err = run("new", "import-workspace", "old")
 
     assert (code, out) == (130, "")
-    assert err == "interrupted; what was read before is stored; run the same command again to go on "
+    assert err == "interrupted; the records read before are stored; run the same command again to resume "
     with SignalStore("new") as store:
         assert everything(store) == ["a"]
     assert run("new", "import-workspace", "old")[0] == 0
@@ -153,7 +153,7 @@ def test_a_line_that_is_no_record_is_named_and_when_it_is_mended_the_import_goes
     code, out, err = run("new", "import-workspace", "old")
 
     assert (code, out) == (3, "")
-    assert "signals/2026-02-05.jsonl, line 3 is no record" in err
+    assert "signals/2026-02-05.jsonl, line 3 is not a record" in err
     with SignalStore("new") as store:
         assert everything(store) == ["a", "b", "u1"]
     path.write_text(whole)
@@ -171,17 +171,17 @@ def test_an_unfinished_last_line_is_left_for_the_next_time_and_told(run, peer):
     )
 
     assert done.returncode == 0
-    assert "2026-02-06.jsonl: left out the last line, number 2, which has no end yet" in done.stderr
+    assert "2026-02-06.jsonl: skipped the unfinished last line 2; the next import reads it" in done.stderr
 
 
 @pytest.mark.parametrize(
     ("path", "says"),
     [
-        ("nope", "nope is not there"),
-        ("file.txt", "file.txt is no directory"),
-        ("old/store", "old/store is the store within a workspace; give the workspace: "),
-        ("empty", "empty is no workspace of metaspn-store: it holds neither store/signals nor store/emissions"),
-        ("s3://bucket/old", "s3://bucket/old is no directory of this machine"),
+        ("nope", "nope does not exist"),
+        ("file.txt", "file.txt is not a directory"),
+        ("old/store", "old/store is the store inside a workspace; use the workspace: "),
+        ("empty", "empty is not a workspace of metaspn-store: it contains neither store/signals nor store/emissions"),
+        ("s3://bucket/old", "s3://bucket/old is not a local directory"),
     ],
 )
 def test_a_path_that_is_no_workspace_is_wrong_usage_and_makes_nothing(run, peer, tmp_path, path, says):
@@ -444,7 +444,7 @@ def test_looking_where_no_workspace_is_ends_with_3_and_makes_none(run, tmp_path,
 
         assert (code, out) == (3, "")
         assert "nope/store: there is no such directory" in err
-        assert "URL is the workspace; its store lies in its part 'store'" in err
+        assert "URL is the workspace; its events are stored below it, in 'store'" in err
     assert list(tmp_path.iterdir()) == []
 
 
@@ -455,7 +455,7 @@ def test_events_that_are_no_signals_are_an_error_and_no_traceback(run):
     code, out, err = run("ws", "recent")
 
     assert (code, out) == (3, "")
-    assert "offset 0 is no SignalEnvelope" in err
+    assert "offset 0 is not a valid SignalEnvelope" in err
 
 
 def test_every_command_works_on_every_storage(run, place, peer):
@@ -486,13 +486,13 @@ def test_every_command_works_on_every_storage(run, place, peer):
         (["recent"], "The URL comes before the command: bucketlog signals URL recent"),
         (["recent", "-n", "3"], "The URL comes before the command: bucketlog signals URL recent"),
         (["recent", "old"], "The URL comes before the command: bucketlog signals old recent"),
-        (["old"], "Say what to do with 'old': import-workspace, recent, outcomes, digest"),
+        (["old"], "Missing command for 'old': import-workspace, recent, outcomes, digest"),
         (["old", "recnt"], "No such command 'recnt'. Did you mean 'recent'?"),
         (["old", "import-workspace"], "Missing argument 'PATH'"),
-        (["old", "recent", "--entity", "alice"], "'alice' is no entity; write its type and value"),
+        (["old", "recent", "--entity", "alice"], "'alice' is not a valid entity; write its type and value"),
         (["old", "recent", "--platform", "x"], "--platform needs an --entity"),
         (["old", "recent", "--emissions", "--source", "x"], "emissions have no source"),
-        (["old", "recent", "--start", "soon"], "'soon' is no time; write 2026-02-05"),
+        (["old", "recent", "--start", "soon"], "'soon' is not a valid time; write 2026-02-05"),
         (["old", "recent", "--start", "2026-02-06", "--end", "2026-02-05"], "lies before --start (2026-02-06T"),
         (["old", "outcomes", "--start", "9999-01-01"], "--end (now) lies before --start (9999-01-01T"),
         (["old", "outcomes", "--only", "lost"], "'lost' is not one of 'pending'"),

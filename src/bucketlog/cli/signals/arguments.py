@@ -1,4 +1,4 @@
-"""The arguments and options that these commands share, and opening the workspace."""
+"""The arguments and options that these commands share, and functions to open the workspace."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bucketlog.cli.output import say
 from bucketlog.cli.run import FAILED
 from bucketlog.errors import BucketlogError, StoreNotFoundError
 
-# `bucketlog.signals` is imported where it is used: other commands start without it.
+# `bucketlog.signals` is imported late, so that other commands start faster.
 if TYPE_CHECKING:
     from bucketlog.signals import EntityRef, SignalStore
 
@@ -30,10 +30,10 @@ def signals(
         ),
     ],
 ) -> None:
-    """Look into a workspace of signals and emissions, or take one in.
+    """Query a workspace of signals and emissions, or import one.
 
-    Signals are what was observed, emissions what was concluded from them. The workspace is what a program gives to
-    `bucketlog.signals.SignalStore`; its store lies in its part `store`.
+    Signals are observations, and emissions are conclusions drawn from them. The URL is the workspace that a program
+    passes to `bucketlog.signals.SignalStore`; the events are stored below it, in `store`.
     """
     context.obj = url
 
@@ -51,7 +51,7 @@ Start: TypeAlias = Annotated[
     typer.Option(
         parser=parse_time,
         metavar="TIME",
-        help="From this time on (ISO 8601; UTC if bare).",
+        help="Only records at or after this time (ISO 8601; UTC without an offset).",
         show_default="1970-01-01",
     ),
 ]
@@ -60,7 +60,7 @@ End: TypeAlias = Annotated[
     typer.Option(
         parser=_parse_end,
         metavar="TIME",
-        help="Up to this time, itself included; a bare date: to its end.",
+        help="Only records at or before this time; a date without a time includes the whole day.",
         show_default="now",
     ),
 ]
@@ -68,20 +68,20 @@ Entity: TypeAlias = Annotated[
     str | None,
     typer.Option(
         metavar="TYPE:VALUE",
-        help="Only what refers to this entity, whatever label it has there.",
+        help="Only records that refer to this entity, under any label.",
         show_default=False,
     ),
 ]
 Platform: TypeAlias = Annotated[
-    str | None, typer.Option(metavar="NAME", help="The entity's platform.", show_default="one without a platform")
+    str | None, typer.Option(metavar="NAME", help="The entity's platform.", show_default="no platform")
 ]
 Sources: TypeAlias = Annotated[
-    list[str] | None, typer.Option("--source", metavar="SOURCE", help="Only signals from there; may be repeated.")
+    list[str] | None, typer.Option("--source", metavar="SOURCE", help="Only signals from this source; may be repeated.")
 ]
 
 
 def window_of(start: datetime | None, end: datetime | None) -> tuple[datetime, datetime]:
-    """Return the window of two options; from the beginning until now where they were not given."""
+    """Return the time window of two options, by default from the beginning until now."""
     window = start or _EPOCH, end or datetime.now(UTC)
     if window[1] < window[0]:
         msg = f"--end ({'now' if end is None else end.isoformat()}) lies before --start ({window[0].isoformat()})"
@@ -90,7 +90,7 @@ def window_of(start: datetime | None, end: datetime | None) -> tuple[datetime, d
 
 
 def entity_of(entity: str | None, platform: str | None) -> EntityRef | None:
-    """Return the reference that two options make."""
+    """Return the entity reference given by two options."""
     from bucketlog.signals import EntityRef
 
     if entity is None:
@@ -100,14 +100,14 @@ def entity_of(entity: str | None, platform: str | None) -> EntityRef | None:
         return None
     ref_type, colon, value = entity.partition(":")
     if not colon:
-        msg = f"{entity!r} is no entity; write its type and value, such as account:alice"
+        msg = f"{entity!r} is not a valid entity; write its type and value, such as account:alice"
         raise typer.BadParameter(msg, param_hint="'--entity'")
     return EntityRef(ref_type, value, platform)
 
 
 @contextlib.contextmanager
 def open_to_read(context: typer.Context, options: list[str] | None) -> Iterator[SignalStore]:
-    """Open a workspace that is there, and never write to it."""
+    """Open an existing workspace for reading only."""
     with _opened(context, options, create=False, read_only=True) as store:
         yield store
 
@@ -116,7 +116,7 @@ def open_to_read(context: typer.Context, options: list[str] | None) -> Iterator[
 def open_to_write(
     context: typer.Context, options: list[str] | None, *, single_writer: bool, progress: Callable[[int, int], None]
 ) -> Iterator[SignalStore]:
-    """Open a workspace, making it if there is none; `progress` is told of what is taken in by that."""
+    """Open a workspace, creating it if there is none; `progress` reports what opening it imports."""
     with _opened(context, options, single_writer=single_writer, import_progress=progress) as store:
         yield store
 
@@ -125,7 +125,7 @@ def open_to_write(
 def _opened(
     context: typer.Context,
     options: list[str] | None,
-    **more: Any,  # noqa: ANN401  (what SignalStore takes)
+    **more: Any,  # noqa: ANN401  (the keywords of SignalStore)
 ) -> Iterator[SignalStore]:
     from bucketlog.signals import SignalStore
 
@@ -134,10 +134,10 @@ def _opened(
         with SignalStore(context.obj, entity_match="identity", storage_options=storage_options, **more) as store:
             yield store
     except StoreNotFoundError as err:
-        say(f"bucketlog: {err} (URL is the workspace; its store lies in its part 'store')")
+        say(f"bucketlog: {err} (URL is the workspace; its events are stored below it, in 'store')")
         raise typer.Exit(FAILED) from None
     except BucketlogError:
         raise
-    except ValueError as err:  # what is stored is no envelope
+    except ValueError as err:  # a stored event is not an envelope
         say(f"bucketlog: {err}")
         raise typer.Exit(FAILED) from None

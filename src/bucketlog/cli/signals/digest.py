@@ -1,4 +1,4 @@
-"""`bucketlog signals URL digest`: the documents of a day."""
+"""`bucketlog signals URL digest`: print the documents of a day."""
 
 from __future__ import annotations
 
@@ -38,23 +38,24 @@ def digest(
     context: typer.Context,
     day: Annotated[
         str | None,
-        typer.Argument(metavar="DAY", help="Such as 2026-02-05; list the days without it.", show_default=False),
+        typer.Argument(metavar="DAY", help="A day, e.g. 2026-02-05. Default: list the days.", show_default=False),
     ] = None,
     kind: Annotated[
         Kind | None,
-        typer.Option(metavar="|".join(Kind), help="Which document.", show_default="digest; all in the list"),
+        typer.Option(metavar="|".join(Kind), help="The kind of document.", show_default="digest; in the list, all"),
     ] = None,
     as_json: AsJson = False,
     option: StorageOptions = None,
 ) -> None:
     """Print the digest of a day, or list the days that have one.
 
-    Of a day's three documents: digest, calibration, credibility. Exit code 1 when there is none of this day.
+    A day can have three documents: digest, calibration and credibility. Exits with 1 if the day does not have the one
+    asked for.
     """
     with open_to_read(context, option) as store:
         if day is None:
             kinds = list(Kind) if kind is None else [kind]
-            days = [(one.value, found) for one in kinds for found in _days(store, one)]
+            days = [(listed.value, found) for listed in kinds for found in _days(store, listed)]
             place = str(store.store_root)
         else:
             kind = kind or Kind.digest
@@ -63,7 +64,7 @@ def digest(
     if day is None:
         _print_days(days, place, as_json=as_json)
     elif document is None:
-        say(f"bucketlog: there is no {kind} of {day!r} in {place}; without a day, this command lists what there is")
+        say(f"bucketlog: there is no {kind} of {day!r} in {place}; run this command without a day to list all days")
         raise typer.Exit(NO)
     else:
         _print_document(document, as_json=as_json)
@@ -75,7 +76,7 @@ def _days(store: SignalStore, kind: Kind) -> list[str]:
     return sorted(unquote(name.removeprefix(beginning).removesuffix(".json")) for name in names)
 
 
-def _read(store: SignalStore, kind: Kind, day: str) -> Any:  # noqa: ANN401  (any JSON value, where others wrote it)
+def _read(store: SignalStore, kind: Kind, day: str) -> Any:  # noqa: ANN401  (any JSON value, if another program wrote it)
     reads: dict[Kind, Callable[[str], dict[str, Any] | None]] = {
         Kind.digest: store.read_daily_digest_snapshot,
         Kind.calibration: store.read_calibration_snapshot,
@@ -87,7 +88,7 @@ def _read(store: SignalStore, kind: Kind, day: str) -> Any:  # noqa: ANN401  (an
         raise
     except ValueError as err:
         path = store.snapshots_dir / f"{kind.value}__{day}.json"
-        say(f"bucketlog: read {path}: it is not JSON ({err}); write the {kind} of that day again, or remove the file")
+        say(f"bucketlog: read {path}: not JSON ({err}); write the {kind} of that day again, or remove the file")
         raise typer.Exit(FAILED) from None
 
 

@@ -1,4 +1,4 @@
-"""`bucketlog signals URL import-workspace`: what metaspn-store wrote, taken in."""
+"""`bucketlog signals URL import-workspace`: import a workspace of metaspn-store."""
 
 from __future__ import annotations
 
@@ -23,20 +23,22 @@ _STREAMS = ("signals", "emissions")
 def import_workspace(
     context: typer.Context,
     path: Annotated[
-        str, typer.Argument(metavar="PATH", help="The workspace of metaspn-store: the directory that holds its store.")
+        str,
+        typer.Argument(metavar="PATH", help="The workspace of metaspn-store: the directory that contains `store`."),
     ],
     single_writer: SingleWriter = False,
     as_json: AsJson = False,
     option: StorageOptions = None,
 ) -> None:
-    """Take in the signals and emissions that metaspn-store wrote to a workspace.
+    """Import the signals and emissions that metaspn-store wrote to a workspace.
 
-    URL may be that workspace itself or any other. The files are left as they are. Of several records with one id the
-    first counts, and one that is stored already is passed over; so the same command goes on after an interruption, and
-    takes in what was added since. A line that is no record stops it, with all before it taken in; an unfinished last
-    line is left for the next time. Shows how many records it read.
+    URL may be that workspace itself or another one. The files are not changed. The first of several records with one id
+    counts, and records that are already stored are skipped, so you can run the command again to resume after an
+    interruption or to import new records. The import stops at a line that is not a record; all records before it are
+    imported. An unfinished last line is left for the next run. Prints the number of records read.
 
-    Elsewhere checkpoints, documents, and what bucketlog itself wrote to PATH are left behind.
+    If URL is another workspace, checkpoints, documents and everything that bucketlog itself wrote to PATH are not
+    copied.
     """
     _check(path)
     try:
@@ -46,15 +48,15 @@ def import_workspace(
         ):
             taken = store.import_workspace(path, progress=progress.part())
     except KeyboardInterrupt:
-        say("interrupted; what was read before is stored; run the same command again to go on")
+        say("interrupted; the records read before are stored; run the same command again to resume")
         raise typer.Exit(INTERRUPTED) from None
     if as_json:
-        for one in taken:
-            print_json({"file": one.file, "records": one.records})
+        for file in taken:
+            print_json({"file": file.file, "records": file.records})
     elif taken:
         rows = []
         for stream in _STREAMS:
-            counts = [one.records for one in taken if one.file.startswith(f"{stream}/")]
+            counts = [file.records for file in taken if file.file.startswith(f"{stream}/")]
             rows.append([stream, len(counts), sum(counts)])
         print_table(["stream", "files", "records"], rows)
     else:
@@ -62,18 +64,18 @@ def import_workspace(
 
 
 def _check(path: str) -> None:
-    """Make sure that this is a workspace of metaspn-store."""
+    """Check that a path is a workspace of metaspn-store."""
     workspace = Path(path)
     hint = "'PATH'"
     if "://" in path:
-        msg = f"{path} is no directory of this machine; a workspace that lies in a bucket is taken in when it is opened"
+        msg = f"{path} is not a local directory; a workspace in a bucket is imported when it is opened"
         raise typer.BadParameter(msg, param_hint=hint)
     if not workspace.is_dir():
-        msg = f"{path} is {'no directory' if workspace.exists() else 'not there'}"
+        msg = f"{path} {'is not a directory' if workspace.exists() else 'does not exist'}"
         raise typer.BadParameter(msg, param_hint=hint)
     folders = [workspace / "store" / stream for stream in _STREAMS]
     if not any(folder.is_dir() for folder in folders):
-        msg = f"{path} is no workspace of metaspn-store: it holds neither store/signals nor store/emissions"
+        msg = f"{path} is not a workspace of metaspn-store: it contains neither store/signals nor store/emissions"
         if any((workspace / stream).is_dir() for stream in _STREAMS):
-            msg = f"{path} is the store within a workspace; give the workspace: {workspace.absolute().parent}"
+            msg = f"{path} is the store inside a workspace; use the workspace: {workspace.absolute().parent}"
         raise typer.BadParameter(msg, param_hint=hint)

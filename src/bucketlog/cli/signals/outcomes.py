@@ -1,4 +1,4 @@
-"""`bucketlog signals URL outcomes`: what became of the signals that wait for an outcome."""
+"""`bucketlog signals URL outcomes`: print the outcomes of signals that expect one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ bucketlog signals ./workspace outcomes --only expired --json | jq -r .signal_id"
 
 
 class Outcome(StrEnum):
-    """What may have become of a signal."""
+    """The outcome of a signal."""
 
     pending = "pending"
     expired = "expired"
@@ -32,21 +32,24 @@ class Outcome(StrEnum):
     failure = "failure"
 
 
-def _types(name: str, text: str, usual: str) -> Any:  # noqa: ANN401  (what Typer's own function returns)
+def _types(name: str, text: str, usual: str) -> Any:  # noqa: ANN401  (the type that Typer's function returns)
     return typer.Option(name, metavar="TYPE", help=f"{text}; may be repeated.", show_default=usual)
 
 
+# Longer than 60 lines because Typer reads the options from the signature.
 def outcomes(
     context: typer.Context,
     start: Start = None,
     end: End = None,
     now: Annotated[
         datetime | None,
-        typer.Option(parser=parse_time, metavar="TIME", help="Expired is what ends before it.", show_default="now"),
+        typer.Option(
+            parser=parse_time, metavar="TIME", help="Signals that end before this time are expired.", show_default="now"
+        ),
     ] = None,
     only: Annotated[
         list[Outcome] | None,
-        typer.Option(metavar="|".join(Outcome), help="Only these; may be repeated."),
+        typer.Option(metavar="|".join(Outcome), help="Only this outcome; may be repeated."),
     ] = None,
     entity: Entity = None,
     platform: Platform = None,
@@ -55,30 +58,30 @@ def outcomes(
         list[str] | None,
         _types(
             "--pending",
-            "The payload type of signals that wait",
+            "Payload type of signals that expect an outcome",
             "OutcomePending, EvaluationRequested, RecommendationAttempted",
         ),
     ] = None,
     success: Annotated[
         list[str] | None,
-        _types("--success", "The emission type that is a success", "OutcomeSuccess, DraftApproved"),
+        _types("--success", "Emission type that means success", "OutcomeSuccess, DraftApproved"),
     ] = None,
     failure: Annotated[
         list[str] | None,
-        _types("--failure", "The emission type that is a failure", "OutcomeFailure, DraftRejected"),
+        _types("--failure", "Emission type that means failure", "OutcomeFailure, DraftRejected"),
     ] = None,
     expires_at: Annotated[
-        str, typer.Option("--expires-at", metavar="MEMBER", help="The member of the payload that holds its end.")
+        str, typer.Option("--expires-at", metavar="MEMBER", help="Member of the payload with its end time.")
     ] = "expires_at",
     as_json: AsJson = False,
     option: StorageOptions = None,
 ) -> None:
-    """Print what became of the signals that wait for an outcome.
+    """Print the outcomes of signals that expect one.
 
-    A signal is pending until an emission of a success or failure type names it as its cause, and expired when its
-    payload holds a time that has passed before. Signals and emissions both have to lie in the window, and with --entity
-    both have to refer to it; --source is of signals alone. Every success and failure is shown, also one that was
-    caused by something else. All of them are oldest first.
+    A signal is pending until an emission of a success or failure type names it as its cause. It is expired if its end
+    time passes before that. Both signals and emissions must lie in the window, and with --entity both must refer to the
+    entity; --source applies to signals only. Every success and failure is printed, even if something else caused it.
+    Within each outcome, the oldest come first.
     """
     first, last = window_of(start, end)
     ref = entity_of(entity, platform)
@@ -97,19 +100,20 @@ def outcomes(
     shown = {outcome: found[outcome] for outcome in Outcome if not only or outcome in only}
     if as_json:
         for outcome, envelopes in shown.items():
-            for one in envelopes:
-                print_record({"outcome": outcome, **one.to_dict()})
+            for envelope in envelopes:
+                print_record({"outcome": outcome, **envelope.to_dict()})
         return
-    rows = [_row(outcome, one, expires_at) for outcome, envelopes in shown.items() for one in envelopes]
+    rows = [_row(outcome, envelope, expires_at) for outcome, envelopes in shown.items() for envelope in envelopes]
     if rows:
         titles = ["outcome", "time", "id", "source or cause", "type", "expires"]
         print_table(titles, rows)
     say(", ".join(f"{len(envelopes):,} {outcome}" for outcome, envelopes in shown.items()))
 
 
-def _row(outcome: Outcome, one: Any, expires_at: str) -> tuple[str, ...]:  # noqa: ANN401  (an envelope of either kind)
+def _row(outcome: Outcome, envelope: Any, expires_at: str) -> tuple[str, ...]:  # noqa: ANN401  (of either kind)
     if outcome in (Outcome.success, Outcome.failure):
-        cells, expires = emission_cells(one), None
+        cells, expires = emission_cells(envelope), None
     else:
-        cells, expires = signal_cells(one), one.payload.get(expires_at) if isinstance(one.payload, dict) else None
+        payload = envelope.payload
+        cells, expires = signal_cells(envelope), payload.get(expires_at) if isinstance(payload, dict) else None
     return (outcome.value, *cells, "" if expires is None else shown_value(expires))

@@ -1,4 +1,4 @@
-"""What is shown of envelopes, in tables and as JSON."""
+"""Printing of envelopes, as table cells and as JSON."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def print_record(record: Mapping[str, object]) -> None:
-    """Print one object on one line of stdout, as the store's Python reads and writes it: NaN and big integers too."""
+    """Print an object as one line of JSON to stdout, with Python's extensions: NaN and big integers."""
     print_text(json.dumps(record, sort_keys=True, separators=(",", ":")))
 
 
@@ -42,7 +42,7 @@ def shown_refs(envelope: SignalEnvelope | EmissionEnvelope) -> str:
 
 
 def shown_value(value: object) -> str:
-    """Return any JSON value on one line; a text as it is."""
+    """Return a JSON value as one line; a string without quotes."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 

@@ -1,4 +1,4 @@
-"""`bucketlog signals URL recent`: the newest signals or emissions."""
+"""`bucketlog signals URL recent`: print the newest signals or emissions."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _PAYLOAD_WIDTH_MIN = 20
 
 def recent(
     context: typer.Context,
-    n: Annotated[int, typer.Option("-n", "--limit", min=0, metavar="N", help="How many.")] = 10,
+    n: Annotated[int, typer.Option("-n", "--limit", min=0, metavar="N", help="Print at most N.")] = 10,
     entity: Entity = None,
     platform: Platform = None,
     source: Sources = None,
@@ -39,7 +39,7 @@ def recent(
         list[str] | None,
         typer.Option("--type", metavar="TYPE", help="Only this payload or emission type; may be repeated."),
     ] = None,
-    emissions: Annotated[bool, typer.Option("--emissions", help="Show emissions instead of signals.")] = False,
+    emissions: Annotated[bool, typer.Option("--emissions", help="Print emissions instead of signals.")] = False,
     start: Start = None,
     end: End = None,
     as_json: AsJson = False,
@@ -47,11 +47,11 @@ def recent(
 ) -> None:
     """Print the newest signals, newest first.
 
-    By their time and id, up to now: what is dated in the future is not recent, unless --end says so. With --json they
-    are printed as a program gets them.
+    Sorted by time and id. Signals dated in the future are left out, unless --end includes them. With --json, signals
+    are printed completely, as `to_dict()` returns them.
     """
     if emissions and source:
-        msg = "emissions have no source; look for their --type"
+        msg = "emissions have no source; filter them with --type"
         raise typer.BadParameter(msg, param_hint="'--source'")
     first, last = window_of(start, end)
     ref = entity_of(entity, platform)
@@ -61,15 +61,15 @@ def recent(
             concluded = store.get_latest_approval_outcomes(
                 limit=n, start=first, end=last, entity_ref=ref, emission_types=type_
             )
-            records = [one.to_dict() for one in concluded]
-            rows = [(*emission_cells(one), shown_refs(one), shown_value(one.payload)) for one in concluded]
+            records = [emission.to_dict() for emission in concluded]
+            rows = [(*emission_cells(item), shown_refs(item), shown_value(item.payload)) for item in concluded]
         else:
             titles = ["time", "signal", "source", "type", "entities", "payload"]
             observed = store.get_latest_draft_signals(
                 limit=n, start=first, end=last, entity_ref=ref, sources=source, payload_types=type_
             )
-            records = [one.to_dict() for one in observed]
-            rows = [(*signal_cells(one), shown_refs(one), shown_value(one.payload)) for one in observed]
+            records = [signal.to_dict() for signal in observed]
+            rows = [(*signal_cells(item), shown_refs(item), shown_value(item.payload)) for item in observed]
     if as_json:
         for record in records:
             print_record(record)
@@ -81,7 +81,7 @@ def recent(
 
 
 def _cut(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> Sequence[Sequence[str]]:
-    """Return rows whose last cell, the payload, is cut to what room there is on a terminal."""
+    """Return rows with the last cell, the payload, cut to the width of a terminal."""
     if not sys.stdout.isatty():
         return rows
     others = [max(map(len, column)) + 2 for column in zip(titles, *rows, strict=True)][:-1]
