@@ -1,7 +1,7 @@
-"""Signals and emissions of a pipeline of workers, on any backend; a stand-in for `metaspn_store`.
+"""Signals and emissions of a pipeline of workers, on any backend; a drop-in replacement for `metaspn_store`.
 
-Workers write records idempotently, replay them by time, keep a checkpoint, and ask for recents, rankings and outcomes.
-Programs written for metaspn-store run unchanged: `sys.modules["metaspn_store"] = bucketlog.signals`.
+Workers write records idempotently, replay them by time, save checkpoints, and query recent records, rankings and
+outcomes. Programs written for metaspn-store run unchanged: `sys.modules["metaspn_store"] = bucketlog.signals`.
 """
 
 from bucketlog.errors import DuplicateEventError

@@ -1,9 +1,9 @@
-"""Replay checkpoints: how far a worker has come, as a time and the ids that it saw at that time."""
+"""Replay checkpoints: a worker's progress, as a time and the ids processed at that time."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime  # noqa: TC003  (whoever asks for the types of the fields needs it)
+from datetime import datetime  # noqa: TC003  (`get_type_hints` needs it)
 from typing import TYPE_CHECKING, Any
 
 from bucketlog.signals.times import from_text, to_text, to_utc
@@ -18,7 +18,7 @@ _VERSION = "0.1"
 
 @dataclass(frozen=True)
 class ReplayCheckpoint:
-    """The greatest time that was processed, and the ids of all that was processed at it."""
+    """The latest time that was processed, and the ids of all signals processed at that time."""
 
     last_timestamp: datetime
     seen_ids_at_timestamp: tuple[str, ...] = ()
@@ -29,7 +29,7 @@ class ReplayCheckpoint:
         object.__setattr__(self, "seen_ids_at_timestamp", tuple(dict.fromkeys(self.seen_ids_at_timestamp)))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it as JSON."""
+        """Return the checkpoint as a JSON object."""
         return {
             "last_timestamp": to_text(self.last_timestamp),
             "seen_ids_at_timestamp": list(self.seen_ids_at_timestamp),
@@ -38,16 +38,16 @@ class ReplayCheckpoint:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ReplayCheckpoint:
-        """Make one from JSON; other members are ignored.
+        """Make a checkpoint from a JSON object, ignoring unknown members.
 
         Raises:
-            KeyError: There is no `last_timestamp`.
-            ValueError: It is no ISO 8601 time.
-            TypeError: It is no text.
+            KeyError: `last_timestamp` is missing.
+            ValueError: `last_timestamp` is not an ISO 8601 time.
+            TypeError: `last_timestamp` is not a string.
         """
         text = data["last_timestamp"]
         if not isinstance(text, str):
-            msg = f"last_timestamp is a {type(text).__name__}; expected ISO 8601 text"
+            msg = f"last_timestamp is a {type(text).__name__}; expected an ISO 8601 string"
             raise TypeError(msg)
         return cls(
             last_timestamp=from_text(text),
@@ -56,7 +56,7 @@ class ReplayCheckpoint:
         )
 
     def not_seen(self) -> Callable[[SignalEnvelope], bool]:
-        """Return what tells of a signal that is not older whether it was not processed yet."""
+        """Return a test that is True for signals not processed yet; it expects none older than the checkpoint."""
         last, seen = self.last_timestamp, frozenset(self.seen_ids_at_timestamp)
         return lambda signal: signal.timestamp != last or signal.signal_id not in seen
 
@@ -64,7 +64,7 @@ class ReplayCheckpoint:
 def build_checkpoint(
     processed: Iterable[SignalEnvelope], after: ReplayCheckpoint | None = None
 ) -> ReplayCheckpoint | None:
-    """Return the checkpoint after some signals that were replayed from another one; that one when there are none.
+    """Return the checkpoint after processing some signals that were replayed from `after`; without any, `after`.
 
     Raises:
         ValueError: A signal is older than the one before it.

@@ -1,7 +1,7 @@
-"""Envelopes as events and back.
+"""Conversion of envelopes to events and back.
 
-What the reader of an envelope gets is decided by its JSON alone (`from_dict` of what `to_dict` gave); for the classes
-that are known this is done without calling either, some ten times as fast.
+An envelope that is read back is defined by its JSON alone: `from_dict` of the result of `to_dict`. For the known
+classes neither is called, which is about ten times as fast.
 """
 
 from __future__ import annotations
@@ -25,25 +25,25 @@ from bucketlog.signals.times import to_text, to_utc
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-_NESTING_MAX = 150  # the core takes some more; what nests deeper is stored as text
+_NESTING_MAX = 150  # somewhat below the core's limit; values that nest deeper are stored as text
 _STRICT = orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS
-_ENVELOPE_BYTES = 300  # beside the payload, and again for each reference
-Encoded: TypeAlias = tuple[Event, int]  # and about how many bytes it takes
+_ENVELOPE_BYTES = 300  # estimate of an envelope without its payload, and of each reference
+Encoded: TypeAlias = tuple[Event, int]  # the event and its approximate size in bytes
 
-_AS_TEXT = "json"  # the only member of data that holds an envelope as JSON text
+_AS_TEXT = "json"  # the single member of `data` for an envelope stored as JSON text
 
 
 class Kind(Generic[E]):
-    """One of the two kinds of records: how it is stored, and how it is read.
+    """One of the two kinds of records, and how it is stored and read.
 
     Attributes:
-        envelope: The class.
-        stream: Its stream's name.
-        id_field: The envelope's member that holds the id.
-        type_field: The one that holds its type.
-        type_if_empty: The event's type where the envelope's is empty.
-        encode_plain: Encodes an envelope of that very class that holds plain JSON, as almost all do; gives None for
-            all others, which `encode` has to look at.
+        envelope: The envelope class.
+        stream: The stream's name.
+        id_field: The envelope's field with the id.
+        type_field: The envelope's field with the type.
+        type_if_empty: The event's type if the envelope's is empty.
+        encode_plain: The fast path, for envelopes of exactly that class with plain JSON, as almost all are; returns
+            None for all others, which need `encode`.
     """
 
     def __init__(
@@ -56,8 +56,8 @@ class Kind(Generic[E]):
         type_field: str,
         encode_plain: Callable[[Any], Encoded | None],
     ) -> None:
-        # Another version of the schemas may have other fields; its own methods know them.
-        is_known = [one.name for one in fields(envelope)] == [one.name for one in fields(own)]
+        # Another version of the schemas may have other fields, which only its own methods know.
+        is_known = [field.name for field in fields(envelope)] == [field.name for field in fields(own)]
         self.envelope = envelope
         self.stream = stream
         self.id_field = id_field
@@ -66,10 +66,10 @@ class Kind(Generic[E]):
         self.encode_plain = encode_plain if is_known else _encode_nothing
 
     def id_of(self, envelope: object) -> object:
-        """Return an envelope's id, checked together with the version.
+        """Return an envelope's id, after checking id and version.
 
         Raises:
-            ValueError: One of the two is empty.
+            ValueError: The id or the version is empty.
         """
         given: object = getattr(envelope, self.id_field)
         if not given:
@@ -81,7 +81,7 @@ class Kind(Generic[E]):
         return given
 
     def read(self, members: Mapping[str, Any]) -> E:
-        """Return the envelope that the class itself makes of JSON.
+        """Make an envelope from JSON through the class's own `from_dict`.
 
         Raises:
             ValueError: A required member is missing, or a time cannot be read.
@@ -89,12 +89,12 @@ class Kind(Generic[E]):
         """
         return cast("E", self.envelope.from_dict(members))
 
-    def encode(self, envelope: Any) -> Encoded:  # noqa: ANN401  (whatever has an id, a time and `to_dict`)
-        """Return the event of an envelope, detached from whatever it holds.
+    def encode(self, envelope: Any) -> Encoded:  # noqa: ANN401  (anything with an id, a time and `to_dict`)
+        """Return the event of an envelope, with a copy of its data.
 
         Raises:
-            TypeError: JSON has no form for what it holds.
-            ValueError: What it turns into is no envelope, or it holds itself.
+            TypeError: JSON cannot represent a value in it.
+            ValueError: Its JSON is not an envelope, or it contains itself.
         """
         document = to_primitive(envelope) if type(envelope) is self.envelope else envelope.to_dict()
         text = json.dumps(document, sort_keys=True)
@@ -107,7 +107,7 @@ class Kind(Generic[E]):
             source=None if source is None else storable(source),
             subject=None if subject is None else storable(subject),
             time=to_utc(envelope.timestamp),
-            tags=tuple([tag_of(one) for one in read.entity_refs or () if isinstance(one, EntityRef)]),
+            tags=tuple([tag_of(ref) for ref in read.entity_refs or () if isinstance(ref, EntityRef)]),
             data=members if _is_plain(members, text) else {_AS_TEXT: text},
         )
         return event, len(text)
@@ -116,27 +116,27 @@ class Kind(Generic[E]):
         """Return the envelope of an event.
 
         Raises:
-            ValueError: It holds none.
+            ValueError: The event is not an envelope.
         """
         data = event.data
         try:
-            return msgspec.convert(data, self.envelope)  # an eighth of the time that `from_dict` takes
+            return msgspec.convert(data, self.envelope)  # eight times as fast as `from_dict`
         except msgspec.ValidationError:
-            pass  # what is not as we write it, `from_dict` may still understand
+            pass  # `from_dict` may accept data that this module did not write
         if isinstance(data, dict) and len(data) == 1 and isinstance(data.get(_AS_TEXT), str):
             data = json.loads(data[_AS_TEXT])
         try:
             return self.read(data)
         except (ValueError, TypeError, AttributeError) as err:
             msg = (
-                f"read stream {self.stream!r}, partition {event.partition!r}: the event at offset {event.offset} is no "
-                f"{self.envelope.__name__} ({err}); another program wrote it, which should use another stream"
+                f"read stream {self.stream!r}, partition {event.partition!r}: the event at offset {event.offset} is "
+                f"not a valid {self.envelope.__name__} ({err}); the program that wrote it should use another stream"
             )
             raise ValueError(msg) from err
 
 
 def event_id(envelope_id: str) -> str:
-    """Return the event id of an envelope's: itself, or JSON text where it cannot be stored or reads like such."""
+    """Return the event id for an envelope's id: the id itself, or JSON text if it cannot be stored or looks like it."""
     if envelope_id[0] != '"' and (envelope_id.isascii() or storable(envelope_id) is envelope_id):
         return envelope_id
     return json.dumps(envelope_id)
@@ -231,7 +231,7 @@ def _encode_references(refs: object) -> tuple[list[dict[str, Any]], tuple[str, .
     """Return references as `to_dict` would, and their tags.
 
     Raises:
-        TypeError: It takes a closer look.
+        TypeError: The references are not plain; use `to_dict`.
     """
     if type(refs) is not tuple and type(refs) is not list:
         raise TypeError
@@ -247,7 +247,7 @@ def _encode_references(refs: object) -> tuple[list[dict[str, Any]], tuple[str, .
     return shown, tuple(tags)
 
 
-@lru_cache(maxsize=4096)  # the same entities come again and again; nobody changes what is returned
+@lru_cache(maxsize=4096)  # the same entities recur; callers do not modify the result
 def _encode_reference(
     ref_type: str, value: str, platform: str | None, label: str | None, schema_version: str
 ) -> tuple[dict[str, Any], str]:
@@ -267,8 +267,8 @@ def _copied(value: object) -> tuple[Any, int]:
     """Return a copy of plain JSON and its size.
 
     Raises:
-        TypeError: It is something else, such as a tuple, which may become JSON by other ways.
-        ValueError: Likewise.
+        TypeError: The value is not plain JSON (a tuple, for example); `to_dict` may still convert it.
+        ValueError: As for TypeError.
     """
     text = orjson.dumps(value, option=_STRICT)
     copied = orjson.loads(text)
@@ -278,18 +278,18 @@ def _copied(value: object) -> tuple[Any, int]:
 
 
 def _are_texts(*values: str) -> bool:
-    """Tell whether these are texts that UTF-8 has a form for.
+    """Check that all values are strings that UTF-8 can represent.
 
     Raises:
-        TypeError: One is no text.
-        UnicodeEncodeError: One holds lone surrogates.
+        TypeError: A value is not a string.
+        UnicodeEncodeError: A string contains lone surrogates.
     """
     text = "".join(values)
     return text.isascii() or bool(text.encode())
 
 
 def _is_plain(members: object, text: str) -> bool:
-    """Tell whether the core stores JSON as it is."""
+    """Return True if the core stores this JSON unchanged."""
     try:
         copied = orjson.loads(orjson.dumps(members))
     except (TypeError, ValueError, RecursionError):
@@ -302,9 +302,9 @@ def _nests_little(value: object) -> bool:
     for _ in range(_NESTING_MAX):
         level = [
             inner
-            for one in level
-            if isinstance(one, (dict, list))
-            for inner in (one.values() if isinstance(one, dict) else one)
+            for outer in level
+            if isinstance(outer, (dict, list))
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
             if isinstance(inner, (dict, list))
         ]
         if not level:

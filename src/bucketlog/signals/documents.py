@@ -1,4 +1,4 @@
-"""Documents: snapshots of a state, and reports of a day, as ordinary JSON files that are replaced all at once."""
+"""Documents: snapshots of a state and reports of a day, as plain JSON files that are replaced atomically."""
 
 from __future__ import annotations
 
@@ -22,38 +22,38 @@ class Documents:
     """The documents of a store.
 
     Args:
-        store: Where.
-        folder: The path of its snapshots.
+        store: The store that holds them.
+        folder: The path of its snapshots folder.
     """
 
     def __init__(self, store: EventStore, folder: AnyPath) -> None:
         self._store, self._folder = store, folder
 
     def write_state(self, name: str, state: object, at: datetime) -> AnyPath:
-        """Write a state under a name and a time, to the second; return its path.
+        """Write a state under a name and a time, rounded down to the second; return its path.
 
         Raises:
-            TypeError: JSON has no form for the state; what was there stays.
-            InvalidNameError: The name cannot be one.
+            TypeError: JSON cannot represent the state; the old document is kept.
+            InvalidNameError: The name is not valid.
         """
         at = to_utc(at).replace(microsecond=0)
         return self._write(name, at, f"{at.year:04}-{at:%m-%dT%H%M%SZ}", state)
 
     def write_day(self, kind: str, day: date | datetime | str, member: str, content: object) -> AnyPath:
-        """Write the document of a kind and day; return its path.
+        """Write a day's document of some kind; return its path.
 
         Raises:
-            TypeError: `day` is no day, or JSON has no form for the content; what was there stays.
-            InvalidNameError: The text of the day cannot be part of a name.
+            TypeError: `day` is not a day, or JSON cannot represent the content; the old document is kept.
+            InvalidNameError: The text given as a day cannot be part of a name.
         """
         text = day_text(day)
         return self._write(kind, text, text, {"day": text, member: content, "schema_version": _VERSION})
 
     def read_day(self, kind: str, day: date | datetime | str) -> dict[str, Any] | None:
-        """Return the document of a kind and day, or None when there is none.
+        """Return a day's document of some kind, or None if there is none.
 
         Raises:
-            ValueError: What is stored is not JSON.
+            ValueError: The stored document is not JSON.
         """
         text = day_text(day)
         try:
@@ -67,9 +67,9 @@ class Documents:
 
     def _write(self, name: str, at: datetime | str, text: str, content: object) -> AnyPath:
         data = json.dumps(content, sort_keys=True, separators=(",", ":")) + "\n"
-        if "/" in name or "/" in text:  # an object's path would have more parts
+        if "/" in name or "/" in text:  # in an object's path the slash would begin a folder
             self._store.snapshots.save(name, json.loads(data), at=at, replace=True)
-            key = next(one.key for one in self._store.snapshots.list(name) if one.at == at)
+            key = next(saved.key for saved in self._store.snapshots.list(name) if saved.at == at)
             return self._folder / key.rpartition("/")[2]
         path = f"{FOLDER}/{name}__{text}.json"
         self._store.objects.put(path, data.encode("ascii"))

@@ -1,4 +1,4 @@
-"""The envelope classes in use: those of `metaspn_schemas` where it is installed, so that equal records are equal."""
+"""The envelope classes in use: those of `metaspn_schemas` if it is installed, so that records compare equal."""
 
 from typing import TYPE_CHECKING, TypeVar
 

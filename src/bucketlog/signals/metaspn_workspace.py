@@ -1,6 +1,6 @@
-"""Workspaces that metaspn-store wrote: their lines are taken in, and the files left as they are.
+"""Workspaces written by metaspn-store: their lines are imported, and their files are not changed.
 
-How far each file was taken in is kept as an object of the store. Ids make it harmless to take a line in again.
+An object of the store records how far each file was imported. Importing a line twice is harmless because of its id.
 """
 
 from __future__ import annotations
@@ -23,12 +23,13 @@ if TYPE_CHECKING:
 
 _PROGRESS = "imported/metaspn-store.json"
 _READ_BYTES = 1024 * 1024
+_KINDS: tuple[Kind[Any], ...] = (SIGNALS, EMISSIONS)
 
 _log = logging.getLogger("bucketlog")
 
 
 class BrokenWorkspaceError(BucketlogError, ValueError):
-    """A line of a workspace is no record. Mend or remove the line named here, then open the workspace again."""
+    """A line of a workspace is not a record. Fix or remove line `line` of `file`, then open the workspace again."""
 
     def __init__(self, message: str, *, file: str = "", line: int = 0) -> None:
         super().__init__(message)
@@ -36,25 +37,25 @@ class BrokenWorkspaceError(BucketlogError, ValueError):
 
 
 class Imported(NamedTuple):
-    """How many records of a file were looked at; those whose id was stored already are among them."""
+    """The number of records read from a file, including those whose id was already stored."""
 
     file: str
     records: int
 
 
 class Files(Protocol):
-    """Where a workspace's files are."""
+    """The files of a workspace."""
 
     def list(self, stream: str) -> list[str]:
         """Return the names of a stream's files, sorted."""
         ...
 
     def size(self, stream: str, name: str) -> int | None:
-        """Return how many bytes a file has; None where that is not known before it is read."""
+        """Return a file's size in bytes; None if it is not known before the file is read."""
         ...
 
     def read(self, stream: str, name: str, start: int) -> Iterator[bytes]:
-        """Yield a file's bytes from `start` on, in pieces; nothing when it is no longer than that."""
+        """Yield a file's bytes from `start` on, in pieces; nothing if the file ends there."""
         ...
 
 
@@ -66,10 +67,10 @@ class LocalFiles:
 
     def list(self, stream: str) -> list[str]:
         """Return the names of a stream's files, sorted."""
-        return sorted(one.name for one in (self._root / stream).glob("*.jsonl"))
+        return sorted(path.name for path in (self._root / stream).glob("*.jsonl"))
 
     def size(self, stream: str, name: str) -> int:
-        """Return how many bytes a file has."""
+        """Return a file's size in bytes."""
         return (self._root / stream / name).stat().st_size
 
     def read(self, stream: str, name: str, start: int) -> Iterator[bytes]:
@@ -84,7 +85,7 @@ class LocalFiles:
 
 
 class StoredFiles:
-    """Files that were copied to below a store's root, wherever that is."""
+    """Files that were copied below a store's root, on any backend."""
 
     def __init__(self, store: EventStore) -> None:
         self._store = store
@@ -92,10 +93,10 @@ class StoredFiles:
     def list(self, stream: str) -> list[str]:
         """Return the names of a stream's files, sorted."""
         start = f"{stream}/"
-        names = (one.removeprefix(start) for one in self._store.objects.list(start))
+        names = (path.removeprefix(start) for path in self._store.objects.list(start))
         return [name for name in names if name.endswith(".jsonl") and "/" not in name]
 
-    def size(self, stream: str, name: str) -> int | None:  # noqa: ARG002  (of the protocol)
+    def size(self, stream: str, name: str) -> int | None:  # noqa: ARG002  (the protocol's arguments)
         """Return None: an object's size is not known before it is read."""
         return None
 
@@ -106,12 +107,12 @@ class StoredFiles:
             yield data
 
 
-def are_there(files: Files) -> bool:
-    """Tell whether a workspace has any records of metaspn-store."""
-    return any(files.list(kind.stream) for kind in (SIGNALS, EMISSIONS))
+def has_records(files: Files) -> bool:
+    """Return True if a workspace holds records of metaspn-store."""
+    return any(files.list(kind.stream) for kind in _KINDS)
 
 
-def take_in(
+def import_records(
     store: EventStore,
     files: Files,
     writes: Mapping[str, Callable[[Iterable[object], str], object]],
@@ -120,76 +121,102 @@ def take_in(
     elsewhere: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Imported]:
-    """Take in what was not yet, in the order of files and lines; the first copy of an id wins.
+    """Import the records that were not imported yet, in the order of files and lines; the first copy of an id wins.
 
-    A last line without its end is left for the next time, and logged.
+    A last line without a newline is left for the next import, and logged.
 
     Args:
-        store: Where to.
-        files: Where from.
-        writes: What stores envelopes, by stream.
-        place: The store of metaspn-store that the files belong to.
-        elsewhere: Whether that is another place than where ours is.
-        progress: Is told how many bytes were read, and of how many as far as is known.
+        store: The store to import into.
+        files: The files to read.
+        writes: The function that stores envelopes, by stream.
+        place: The path or URL of the metaspn-store that the files belong to.
+        elsewhere: Whether that is another place than `store`'s own.
+        progress: Called with the bytes read so far and the total known so far.
 
     Raises:
-        BrokenWorkspaceError: A line is no record; all before it is stored.
-        ReadOnlyError: There is something to take in, and the store cannot be written.
+        BrokenWorkspaceError: A line is not a record; all records before it are stored.
+        ReadOnlyError: There is something to import, and the store cannot be written.
     """
-    names = {kind.stream: files.list(kind.stream) for kind in (SIGNALS, EMISSIONS)}
-    done = _load_progress(store) if any(names.values()) else {}
-    report = []
-    kinds: tuple[Kind[Any], ...] = (SIGNALS, EMISSIONS)
-    prefix = f"{place}/" if elsewhere else ""  # a workspace may be moved as a whole
-    total = read = 0
-    if progress is not None:
-        for stream, found in names.items():
-            sizes = ((files.size(stream, name) or 0, done.get(f"{prefix}{stream}/{name}", (0, 0))[0]) for name in found)
-            total += sum(size - before if size >= before else size for size, before in sizes)
-
-    def told(pieces: Iterator[bytes]) -> Iterator[bytes]:
-        nonlocal read
-        for piece in pieces:
-            yield piece  # what is asked for next was asked for when this one was written
-            read += len(piece)
-            if progress is not None:
-                progress(read, max(read, total))
-
-    for kind in kinds:
-        for name in names[kind.stream]:
-            file = f"{kind.stream}/{name}"
-            known_as = f"{prefix}{file}"
-            far = _Progress(*done.get(known_as, (0, 0)))
-            size = files.size(kind.stream, name)
-            if size is not None and size < far.bytes:
-                far = _Progress(0, 0)  # another file under the name of one that was removed
-            pieces = told(files.read(kind.stream, name, far.bytes))
-            records = _records(pieces, kind, f"{place}/{file}", far)
-            first = next(records, None)
-            if first is None:
-                continue
-            if store.read_only:
-                raise ReadOnlyError(not_taken_in(place.removesuffix("/store")))
-            try:
-                writes[kind.stream](chain([first], records), "ignore")
-            except BrokenWorkspaceError:  # all before that line was stored
-                _save_progress(store, done, known_as, far)
-                raise
-            _save_progress(store, done, known_as, far)
-            report.append(Imported(file, far.records))
-    return report
+    return _Import(store, files, writes, place=place, elsewhere=elsewhere, progress=progress).run()
 
 
-def not_taken_in(workspace: str) -> str:
-    """Return what to tell whoever opens a workspace for reading before its records were taken in."""
+def not_imported(workspace: str) -> str:
+    """Return the message for opening a workspace for reading before its records were imported."""
     return (
-        f"open {workspace} for reading: it holds records of metaspn-store that were not taken in yet; run "
+        f"open {workspace} for reading: it holds records of metaspn-store that were not imported yet; run "
         f"`bucketlog signals {workspace} import-workspace {workspace}`, or open it once for writing"
     )
 
 
+class _Import:
+    """One import; see `import_records`."""
+
+    def __init__(
+        self,
+        store: EventStore,
+        files: Files,
+        writes: Mapping[str, Callable[[Iterable[object], str], object]],
+        *,
+        place: str,
+        elsewhere: bool,
+        progress: Callable[[int, int], None] | None,
+    ) -> None:
+        self._store, self._files, self._writes, self._place = store, files, writes, place
+        self._prefix = f"{place}/" if elsewhere else ""  # none of its own: a workspace may be moved as a whole
+        self._progress = progress
+        self._done: dict[str, list[int]] = {}
+        self._read = self._total = 0
+
+    def run(self) -> list[Imported]:
+        names = {kind.stream: self._files.list(kind.stream) for kind in _KINDS}
+        if any(names.values()):
+            self._done = _load_progress(self._store)
+        if self._progress is not None:
+            self._total = sum(self._bytes_left(stream, name) for stream, found in names.items() for name in found)
+        imported = (self._import_file(kind, name) for kind in _KINDS for name in names[kind.stream])
+        return [file for file in imported if file is not None]
+
+    def _bytes_left(self, stream: str, name: str) -> int:
+        size = self._files.size(stream, name) or 0
+        before = self._done.get(f"{self._prefix}{stream}/{name}", (0, 0))[0]
+        return size - before if size >= before else size
+
+    def _import_file(self, kind: Kind[Any], name: str) -> Imported | None:
+        """Import the new records of a file; return None if there are none."""
+        file = f"{kind.stream}/{name}"
+        far = _Progress(*self._done.get(self._prefix + file, (0, 0)))
+        size = self._files.size(kind.stream, name)
+        if size is not None and size < far.bytes:
+            far = _Progress(0, 0)  # the file was removed, and another one has its name
+        pieces = self._counted(self._files.read(kind.stream, name, far.bytes))
+        records = _records(pieces, kind, f"{self._place}/{file}", far)
+        first = next(records, None)
+        if first is None:
+            return None
+        if self._store.read_only:
+            raise ReadOnlyError(not_imported(self._place.removesuffix("/store")))
+        try:
+            self._writes[kind.stream](chain([first], records), "ignore")
+        except BrokenWorkspaceError:  # all records before that line were stored
+            self._save(file, far)
+            raise
+        self._save(file, far)
+        return Imported(file, far.records)
+
+    def _save(self, file: str, far: _Progress) -> None:
+        _save_progress(self._store, self._done, self._prefix + file, far)
+
+    def _counted(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
+        """Yield pieces, and report each once the next one is asked for: by then it was written."""
+        for piece in pieces:
+            yield piece
+            self._read += len(piece)
+            if self._progress is not None:
+                self._progress(self._read, max(self._read, self._total))
+
+
 class _Progress:
-    """How much of a file was handed out, in bytes and lines; and how many records since it was read on."""
+    """How far a file was read: its bytes and lines from the start, and the records of this import."""
 
     def __init__(self, count: int, lines: int) -> None:
         self.bytes, self.lines = count, lines
@@ -210,7 +237,7 @@ def _save_progress(store: EventStore, done: dict[str, list[int]], file: str, pro
 
 
 def _records(pieces: Iterator[bytes], kind: Kind[E], place: str, progress: _Progress) -> Iterator[E]:
-    """Yield the records of a file's lines, from where `progress` is."""
+    """Yield the records of a file's lines, and move `progress` along."""
     rest = b""
     for piece in pieces:
         *lines, rest = (rest + piece).split(b"\n")
@@ -226,7 +253,7 @@ def _records(pieces: Iterator[bytes], kind: Kind[E], place: str, progress: _Prog
     try:
         record = _record(rest, kind, place, progress.lines + 1)
     except BrokenWorkspaceError:
-        _log.warning("%s: left out the last line, number %d, which has no end yet", place, progress.lines + 1)
+        _log.warning("%s: skipped the unfinished last line %d; the next import reads it", place, progress.lines + 1)
         return
     progress.bytes += len(rest)
     progress.records += 1
@@ -238,6 +265,6 @@ def _record(line: bytes, kind: Kind[E], place: str, number: int) -> E:
         record = kind.read(json.loads(line))
         kind.id_of(record)
     except (ValueError, TypeError, KeyError, AttributeError) as err:
-        msg = f"open a workspace of metaspn-store: {place}, line {number} is no record ({err}); mend or remove the line"
+        msg = f"import from metaspn-store: {place}, line {number} is not a record ({err}); fix or remove the line"
         raise BrokenWorkspaceError(msg, file=place, line=number) from err
     return record

@@ -1,4 +1,4 @@
-"""Outcomes: which pending signals were resolved by an emission, which expired, and which still wait."""
+"""Outcomes: which pending signals an emission resolved, which expired, and which are still pending."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class OutcomeTypes:
-    """The types that make a signal pending, a success or a failure; the usual ones for what is None or empty."""
+    """The types that mean pending, success and failure; the defaults replace None and empty lists."""
 
     def __init__(
         self,
@@ -33,7 +33,7 @@ class OutcomeTypes:
 
 
 def has_expired(signal: SignalEnvelope, now: datetime, field: str) -> bool:
-    """Tell whether the payload of a signal holds a time before `now`; what cannot be read as a time never expires."""
+    """Return True if a field of the signal's payload is a time before `now`; other values never expire."""
     text = signal.payload.get(field) if isinstance(signal.payload, dict) else None
     if not isinstance(text, str):
         return False

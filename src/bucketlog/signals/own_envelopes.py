@@ -1,4 +1,4 @@
-"""Signals, emissions and what they refer to, as classes of our own, for where `metaspn_schemas` is not installed.
+"""Our own classes for signals, emissions and references, used if `metaspn_schemas` is not installed.
 
 Fields, their order and defaults, JSON and equality are those of `metaspn_schemas` 0.8.
 """
@@ -19,39 +19,39 @@ SCHEMA_VERSION = "0.8"
 
 
 class _Serializable:
-    """What becomes JSON and is made from it."""
+    """A dataclass with conversions to and from JSON."""
 
     def to_dict(self, *, privacy_mode: bool = False) -> dict[str, Any]:
-        """Return every field by name as JSON has it; in privacy mode without what came in raw."""
+        """Return all fields as JSON values by name; in privacy mode without the raw input."""
         return {
-            one.name: to_primitive(getattr(self, one.name), privacy_mode=privacy_mode)
-            for one in fields(self)  # type: ignore[arg-type]  # all that inherit are dataclasses
-            if not (privacy_mode and one.metadata.get("omit_in_privacy_mode"))
+            member.name: to_primitive(getattr(self, member.name), privacy_mode=privacy_mode)
+            for member in fields(self)  # type: ignore[arg-type]  # all subclasses are dataclasses
+            if not (privacy_mode and member.metadata.get("omit_in_privacy_mode"))
         }
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """Make one from JSON: unknown members are ignored, missing ones have their defaults.
+        """Make an object from JSON, ignoring unknown members and using defaults for missing ones.
 
         Raises:
-            ValueError: A required member is missing, or a time cannot be read.
-            TypeError: A time is no text, or a list no list.
+            ValueError: A required member is missing, or a time cannot be parsed.
+            TypeError: A time is not a string, or a list is not a list.
         """
         found = {}
-        for one in fields(cls):  # type: ignore[arg-type]
-            if one.name in data:
-                value = data[one.name]
-                read = _READERS.get(f"{cls.__name__}.{one.name}") or _READERS[one.name]
-                found[one.name] = None if value is None else read(value)
-            elif one.default is MISSING and one.default_factory is MISSING:
-                msg = f"Missing required field: {one.name}"
+        for member in fields(cls):  # type: ignore[arg-type]
+            if member.name in data:
+                value = data[member.name]
+                read = _READERS.get(f"{cls.__name__}.{member.name}") or _READERS[member.name]
+                found[member.name] = None if value is None else read(value)
+            elif member.default is MISSING and member.default_factory is MISSING:
+                msg = f"Missing required field: {member.name}"
                 raise ValueError(msg)
         return cls(**found)
 
 
 @dataclass(frozen=True)
 class EntityRef(_Serializable):
-    """Who or what a record is about."""
+    """A reference to the person or thing that a record is about."""
 
     ref_type: str
     value: str
@@ -62,7 +62,7 @@ class EntityRef(_Serializable):
 
 @dataclass(frozen=True)
 class TraceContext(_Serializable):
-    """How a record came about."""
+    """The origin of a record."""
 
     trace_id: str
     caused_by: tuple[str, ...] = ()
@@ -75,7 +75,7 @@ class TraceContext(_Serializable):
 
 @dataclass(frozen=True)
 class SignalEnvelope(_Serializable):
-    """Something that was observed."""
+    """An observation."""
 
     signal_id: str
     timestamp: datetime
@@ -93,7 +93,7 @@ class SignalEnvelope(_Serializable):
 
 @dataclass(frozen=True)
 class EmissionEnvelope(_Serializable):
-    """Something that was concluded, caused by a signal."""
+    """A conclusion, caused by a signal."""
 
     emission_id: str
     timestamp: datetime
@@ -109,23 +109,23 @@ class EmissionEnvelope(_Serializable):
 
 
 def to_primitive(value: object, *, privacy_mode: bool = False) -> Any:  # noqa: ANN401  (any JSON value)
-    """Return a value with its dataclasses, datetimes and tuples, at any depth, as JSON has them.
+    """Return a value with dataclasses, datetimes and tuples at any depth converted to JSON values.
 
     Raises:
         TypeError: A dict has keys that cannot be sorted.
     """
     if is_dataclass(value):
         return {
-            one.name: to_primitive(getattr(value, one.name), privacy_mode=privacy_mode)
-            for one in fields(value)
-            if not (privacy_mode and one.metadata.get("omit_in_privacy_mode"))
+            member.name: to_primitive(getattr(value, member.name), privacy_mode=privacy_mode)
+            for member in fields(value)
+            if not (privacy_mode and member.metadata.get("omit_in_privacy_mode"))
         }
     if isinstance(value, datetime):
         return to_text(value)
     if isinstance(value, (tuple, list)):
-        return [to_primitive(one, privacy_mode=privacy_mode) for one in value]
+        return [to_primitive(item, privacy_mode=privacy_mode) for item in value]
     if isinstance(value, dict):
-        return {key: to_primitive(one, privacy_mode=privacy_mode) for key, one in sorted(value.items())}
+        return {key: to_primitive(item, privacy_mode=privacy_mode) for key, item in sorted(value.items())}
     return value
 
 
@@ -139,11 +139,11 @@ def _read_time(value: object) -> datetime:
 
 
 def _texts(value: Any) -> tuple[Any, ...]:  # noqa: ANN401
-    return tuple(None if one is None else str(one) for one in value)
+    return tuple(None if item is None else str(item) for item in value)
 
 
 def _references(value: Any) -> tuple[Any, ...]:  # noqa: ANN401
-    return tuple(EntityRef.from_dict(one) if isinstance(one, dict) else one for one in value)
+    return tuple(EntityRef.from_dict(item) if isinstance(item, dict) else item for item in value)
 
 
 def _same(value: Any) -> Any:  # noqa: ANN401
@@ -156,11 +156,11 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "caused_by": str,
     "TraceContext.caused_by": _texts,
     "redactions": _texts,
-    "metadata": lambda value: {str(key): None if one is None else str(one) for key, one in value.items()},
+    "metadata": lambda value: {str(key): None if item is None else str(item) for key, item in value.items()},
     "privacy_mode": bool,
     "timestamp": _read_time,
     "payload": _same,
     "entity_refs": _references,
     "trace": lambda value: TraceContext.from_dict(value) if isinstance(value, dict) else value,
-    "raw": lambda value: {str(key): one for key, one in value.items()},
+    "raw": lambda value: {str(key): item for key, item in value.items()},
 }

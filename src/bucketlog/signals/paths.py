@@ -1,4 +1,4 @@
-"""Where records and documents lie, as paths that programs may keep, compare and look into."""
+"""Paths of records and documents, which programs can keep, compare and inspect."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ STORE_FOLDER = "store"
 
 
 class StorePath(str):
-    """The full URL of something in a store, without credentials and query; compared, hashed and ordered as that text.
+    """The full URL of something in a store, without credentials and query; it compares, hashes and sorts as a string.
 
-    What looks inside goes through the store that it came from, while that is open. It is no `os.PathLike`, as `open()`
-    would look for a local file of this name. One that was pickled is text alone.
+    Methods that read use the store that returned the path, while that is open. A path is not an `os.PathLike`, because
+    `open()` would look for a local file of that name. An unpickled path has no store.
     """
 
     __slots__ = ("_root", "_store")
@@ -31,9 +31,9 @@ class StorePath(str):
         """Make a path.
 
         Args:
-            url: The text.
-            store: Where to look for what it names.
-            root: That store's URL, without a slash at its end.
+            url: The URL.
+            store: The store to read from.
+            root: The store's URL, without a trailing slash.
         """
         path = super().__new__(cls, url)
         path._store, path._root = store, root
@@ -50,27 +50,27 @@ class StorePath(str):
 
     @property
     def name(self) -> str:
-        """The last part."""
+        """The last component."""
         return self.rstrip("/").rpartition("/")[2]
 
     @property
     def suffix(self) -> str:
-        """The last part's ending, such as `.json`."""
+        """The last component's suffix, such as `.json`."""
         return Path(self.name).suffix
 
     @property
     def stem(self) -> str:
-        """The last part without its ending."""
+        """The last component without its suffix."""
         return Path(self.name).stem
 
     @property
     def parent(self) -> StorePath:
-        """What it lies in; the first part of a URL lies in itself."""
+        """The folder that contains it; the first component of a URL is its own parent."""
         above = self.rstrip("/").rpartition("/")[0]
         return self if above.endswith("/") or "://" not in above else StorePath(above, self._store, self._root)
 
     def exists(self) -> bool:
-        """Tell whether there is a document or a day of this name, or something lies in it."""
+        """Return True if it is a document, a day, or a folder that is not empty."""
         store, path = self._inside()
         match path.split("/"):
             case ["streams", stream, day]:
@@ -83,17 +83,17 @@ class StorePath(str):
         """Return a document's bytes.
 
         Raises:
-            NotFoundError: There is none; a `FileNotFoundError`.
-            IsADirectoryError: It is a folder.
+            NotFoundError: The document does not exist; also a `FileNotFoundError`.
+            IsADirectoryError: The path is a folder.
         """
         store, path = self._inside()
         if path.split("/")[0] == "streams" or "/" not in path:
             msg = f"read {self}: it is a folder, not a document"
             raise IsADirectoryError(msg)
-        if "%2F" in path:  # no object's path is so; a snapshot's may be, whose bytes follow from its state
-            for one in (info for name in store.snapshots.names() for info in store.snapshots.list(name)):
-                if one.key == path:
-                    state = store.snapshots.load(one.name, one.at).state
+        if "%2F" in path:  # never an object, but perhaps a snapshot, whose bytes are made from its state
+            for saved in (info for name in store.snapshots.names() for info in store.snapshots.list(name)):
+                if saved.key == path:
+                    state = store.snapshots.load(saved.name, saved.at).state
                     return json.dumps(state, sort_keys=True, separators=(",", ":")).encode() + b"\n"
         return store.objects.get(unquote(path))
 
@@ -102,21 +102,21 @@ class StorePath(str):
         return self.read_bytes().decode(encoding)
 
     def glob(self, pattern: str) -> Iterator[StorePath]:
-        """Yield what lies in here and has a name that fits a pattern such as `digest__*.json`, by name."""
+        """Yield the paths directly below that match a pattern such as `digest__*.json`, sorted by name."""
         for name in sorted(set(self._below())):
             if fnmatchcase(name, pattern):
                 yield self / name
 
     def _inside(self) -> tuple[EventStore, str]:
         if self._store is None:
-            msg = f"look into {self}: this path was copied away from its store; ask the store for it"
+            msg = f"read {self}: this path is not attached to a store, as after pickling; get it from the store again"
             raise ValueError(msg)
         if self != self._root and not self.startswith(f"{self._root}/"):
             return self._store, ""
         return self._store, self[len(self._root) + 1 :]
 
     def _below(self) -> Iterator[str]:
-        """Yield the names of what lies in here, some of them several times."""
+        """Yield the names of everything directly below, some of them more than once."""
         store, path = self._inside()
         match path.split("/"):
             case [""]:
@@ -128,19 +128,20 @@ class StorePath(str):
             case ["checkpoints"]:
                 yield from (f"{encoded(store, name)}.json" for name in store.checkpoints.list())
             case ["snapshots"]:
-                for one in store.objects.list("snapshots/"):
-                    yield store.objects.url(one).rpartition("/")[2]
+                for path in store.objects.list("snapshots/"):
+                    yield store.objects.url(path).rpartition("/")[2]
                 for name in store.snapshots.names():
-                    yield from (one.key.rpartition("/")[2] for one in store.snapshots.list(name) if "%2F" in one.key)
+                    keys = (saved.key for saved in store.snapshots.list(name))
+                    yield from (key.rpartition("/")[2] for key in keys if "%2F" in key)
 
 
-AnyPath: TypeAlias = Path | StorePath  # the first one on the file backend
+AnyPath: TypeAlias = Path | StorePath  # a Path on the file backend
 
 
 def encoded(store: EventStore, name: str) -> str:
-    """Return a name as it stands in files and keys.
+    """Return a name as it is encoded in file names and keys.
 
     Raises:
-        InvalidNameError: It cannot be one.
+        InvalidNameError: The name is not valid.
     """
     return store.stream("signals").url(name).rpartition("/")[2]

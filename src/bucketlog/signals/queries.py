@@ -1,4 +1,4 @@
-"""Queries: recents, rankings, and what became of pending signals, as lists in a fixed order."""
+"""Queries: recent records, rankings and outcomes, as lists in a defined order."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 
 class Queries(Replays):
-    """Answers questions about windows of signals and emissions.
+    """Queries over time windows of signals and emissions.
 
-    Windows have both ends in; an `end` before `start` is a `ValueError`. Lists that are None or empty do not filter.
-    Newest first means by time and id, both descending; oldest first, both ascending.
+    Windows are inclusive at both ends; an `end` before `start` raises `ValueError`. Lists that are None or empty do not
+    filter. Newest first sorts by time and id, both descending; oldest first, both ascending.
     """
 
     # -- recents -------------------------------------------------------------------------------------------------------
@@ -35,7 +35,7 @@ class Queries(Replays):
         end: datetime | None = None,
         sources: Collection[str] | None = None,
     ) -> list[SignalEnvelope]:
-        """Return the newest signals of an entity, newest first; up to now unless told otherwise."""
+        """Return the newest signals of an entity, newest first; `end` is now by default."""
         return self._recent(limit, start, end, entity_ref, sources)
 
     def get_recent_signals_by_source(
@@ -47,7 +47,7 @@ class Queries(Replays):
         end: datetime | None = None,
         entity_ref: EntityRef | None = None,
     ) -> list[SignalEnvelope]:
-        """Return the newest signals of a source, newest first; up to now unless told otherwise."""
+        """Return the newest signals of a source, newest first; `end` is now by default."""
         return self._recent(limit, start, end, entity_ref, [source])
 
     def get_last_posts_by_entity(
@@ -60,7 +60,7 @@ class Queries(Replays):
         sources: Collection[str] | None = None,
         payload_types: Collection[str] | None = None,
     ) -> list[SignalEnvelope]:
-        """Return the newest posts of an entity, newest first, however many other signals it has."""
+        """Return the newest posts of an entity, newest first, even if it has many other signals."""
         return self._recent(limit, start, end, entity_ref, sources, payload_types or POST_PAYLOAD_TYPES)
 
     def get_latest_draft_signals(
@@ -102,7 +102,7 @@ class Queries(Replays):
         ready_value: object = "READY",
         payload_types: Collection[str] | None = None,
     ) -> list[SignalEnvelope]:
-        """Return the signals whose payload says that they are ready, newest first; all without a limit."""
+        """Return the signals whose payload marks them as ready, newest first; without a limit, all of them."""
 
         def is_ready(signal: SignalEnvelope) -> bool:
             return isinstance(signal.payload, dict) and bool(signal.payload.get(ready_field) == ready_value)
@@ -126,8 +126,8 @@ class Queries(Replays):
     ) -> list[SignalEnvelope]:
         """Return the signals with the best scores, best first by score, time and id.
 
-        Payloads without a score count as zero; scores that are no numbers are left out. With `unique_by_entity` of
-        the signals with the same first reference only the best stays.
+        A payload without a score counts as zero; one whose score is not a number is left out. With `unique_by_entity`,
+        only the best signal for each first reference is returned.
         """
         if limit <= 0:
             return []
@@ -148,7 +148,7 @@ class Queries(Replays):
         payload_types: Collection[str] | None = None,
         limit: int | None = None,
     ) -> list[SignalEnvelope]:
-        """Return the signals whose payload has these members, oldest first; None is any, all without a limit."""
+        """Return the signals whose payload has these values, oldest first; None matches any; without a limit, all."""
         test = _has_members(token_id=token_id, project_entity_id=project_entity_id)
         wanted = self._of_signals(entity_ref, sources, payload_types, test=test)
         return self._signals.oldest(_limit(limit), start, end, wanted)
@@ -165,7 +165,7 @@ class Queries(Replays):
         payload_types: Collection[str] | None = None,
         limit: int | None = None,
     ) -> list[SignalEnvelope]:
-        """Return the signals whose payload has these members, oldest first; None is any, all without a limit."""
+        """Return the signals whose payload has these values, oldest first; None matches any; without a limit, all."""
         test = _has_members(promise_id=promise_id, status=status)
         wanted = self._of_signals(entity_ref, sources, payload_types, test=test)
         return self._signals.oldest(_limit(limit), start, end, wanted)
@@ -180,7 +180,7 @@ class Queries(Replays):
         entity_ref: EntityRef | None = None,
         emission_types: Collection[str] | None = None,
     ) -> list[EmissionEnvelope]:
-        """Return the emissions whose payload has these members, oldest first; None is any."""
+        """Return the emissions whose payload has these values, oldest first; None matches any."""
         test = _has_members(promise_id=promise_id, status=status)
         return self._emissions.oldest(None, start, end, self._of_emissions(entity_ref, emission_types, test))
 
@@ -208,13 +208,13 @@ class Queries(Replays):
         success_emission_types: Collection[str] | None = None,
         failure_emission_types: Collection[str] | None = None,
     ) -> list[SignalEnvelope]:
-        """Return the pending signals that no success or failure in the same window names, oldest first.
+        """Return the pending signals that no success or failure in the same window names as its cause, oldest first.
 
-        With an `entity_ref` only emissions that carry it too count.
+        With an `entity_ref`, only emissions with the same reference count.
         """
         types = OutcomeTypes(pending_payload_types, success_emission_types, failure_emission_types)
         emissions = self.iter_emissions(start, end, entity_ref, types.success | types.failure)
-        resolved = {one.caused_by for one in emissions}
+        resolved = {emission.caused_by for emission in emissions}
         return self._unresolved(start, end, entity_ref, sources, types, resolved)
 
     def get_expired_outcome_signals(
@@ -230,7 +230,7 @@ class Queries(Replays):
         failure_emission_types: Collection[str] | None = None,
         expires_at_field: str = "expires_at",
     ) -> list[SignalEnvelope]:
-        """Return the unresolved signals whose payload holds a time before `now`, oldest first."""
+        """Return the unresolved signals whose payload has an end time before `now`, oldest first."""
         unresolved = self.get_unresolved_outcome_signals(
             start=start,
             end=end,
@@ -241,7 +241,7 @@ class Queries(Replays):
             failure_emission_types=failure_emission_types,
         )
         now = to_bound(now)
-        return [one for one in unresolved if has_expired(one, now, expires_at_field)]
+        return [signal for signal in unresolved if has_expired(signal, now, expires_at_field)]
 
     def get_outcome_window_buckets(
         self,
@@ -256,26 +256,26 @@ class Queries(Replays):
         failure_emission_types: Collection[str] | None = None,
         expires_at_field: str = "expires_at",
     ) -> dict[str, list[SignalEnvelope] | list[EmissionEnvelope]]:
-        """Return what is `pending` and what `expired` of the unresolved signals, and every `success` and `failure`.
+        """Return the unresolved signals as `pending` and `expired`, and all emissions as `success` and `failure`.
 
-        All are lists, oldest first.
+        Each is a list, oldest first.
         """
         types = OutcomeTypes(pending_payload_types, success_emission_types, failure_emission_types)
         emissions = self.get_outcomes_for_window(
             start=start, end=end, entity_ref=entity_ref, emission_types=types.success | types.failure
         )
-        resolved = {one.caused_by for one in emissions}
+        resolved = {emission.caused_by for emission in emissions}
         unresolved = self._unresolved(start, end, entity_ref, sources, types, resolved)
         now = to_bound(now)
-        expired = [has_expired(one, now, expires_at_field) for one in unresolved]
+        expired = [has_expired(signal, now, expires_at_field) for signal in unresolved]
         return {
-            "pending": [one for one, is_over in zip(unresolved, expired, strict=True) if not is_over],
-            "expired": [one for one, is_over in zip(unresolved, expired, strict=True) if is_over],
-            "success": [one for one in emissions if one.emission_type in types.success],
-            "failure": [one for one in emissions if one.emission_type in types.failure],
+            "pending": [signal for signal, is_over in zip(unresolved, expired, strict=True) if not is_over],
+            "expired": [signal for signal, is_over in zip(unresolved, expired, strict=True) if is_over],
+            "success": [emission for emission in emissions if emission.emission_type in types.success],
+            "failure": [emission for emission in emissions if emission.emission_type in types.failure],
         }
 
-    # -- what they share -----------------------------------------------------------------------------------------------
+    # -- shared --------------------------------------------------------------------------------------------------------
 
     def _recent(
         self,
@@ -311,7 +311,7 @@ def _limit(limit: int | None) -> int | None:
 
 
 def _has_members(**wanted: object) -> Callable[[Any], bool] | None:
-    """Return what tells whether a payload has some members; None where nothing is wanted."""
+    """Return a test for payloads with these values; None if no value is given."""
     given = [(name, value) for name, value in wanted.items() if value is not None]
     if not given:
         return None

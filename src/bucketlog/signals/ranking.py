@@ -1,4 +1,4 @@
-"""Ranking: the best signals by a score in their payload, one an entity if wanted, holding few at a time."""
+"""Ranking: the best signals by a score in their payload, optionally one per entity, in bounded memory."""
 
 from __future__ import annotations
 
@@ -24,13 +24,14 @@ def best_ranked(
     """Return the best signals, best first by score, time and id.
 
     Args:
-        signals: In any order.
-        limit: At most so many, at least one.
-        score_field: Where payloads have their score; a missing one counts as zero, one that is no number is left out.
-        unique_by_entity: Whether of the signals with the same first reference only the best stays.
+        signals: The signals, in any order.
+        limit: The maximum number of results, at least one.
+        score_field: The payload's field with the score; a missing score counts as zero, and a signal whose score is
+            not a number is left out.
+        unique_by_entity: Whether to return only the best signal for each first reference.
     """
     best: dict[object, tuple[_Rank, SignalEnvelope]] = {}
-    heap: list[tuple[_Rank, object]] = []  # of the same, and of some that were replaced; the worst is on top
+    heap: list[tuple[_Rank, object]] = []  # the same entries and some replaced ones; the worst is on top
     for signal in signals:
         rank = _rank(signal, score_field)
         if rank is None or (len(best) >= limit and rank < heap[0][0]):
@@ -44,15 +45,15 @@ def best_ranked(
         while len(best) > limit:
             worst, left_out = heapq.heappop(heap)
             if left_out in best and best[left_out][0] == worst:
-                del best[left_out]  # what comes of this entity later has to beat all that is left, as anyone's has
+                del best[left_out]  # a later signal of this entity has to beat all that remain, as any other
         if len(heap) > 2 * limit:
-            heap = [(one[0], entity) for entity, one in best.items()]
+            heap = [(entry[0], entity) for entity, entry in best.items()]
             heapq.heapify(heap)
     return [signal for _, signal in sorted(best.values(), key=_by_rank, reverse=True)]
 
 
-def _by_rank(one: tuple[_Rank, object]) -> _Rank:
-    return one[0]
+def _by_rank(entry: tuple[_Rank, object]) -> _Rank:
+    return entry[0]
 
 
 def _rank(signal: SignalEnvelope, score_field: str) -> _Rank | None:

@@ -1,4 +1,4 @@
-"""Reading envelopes: replay of a window, the newest that match, and on from a cursor."""
+"""Reading envelopes: replay of a window, the newest that match, and reads from a cursor."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from bucketlog.signals.codec import Kind
     from bucketlog.signals.selection import Selection
 
-_GROWTH = 4  # how many more are asked for when too few of the newest passed
+_GROWTH = 4  # the next request is this much larger if too few of the newest matched
 
 
 class EnvelopeReader(Generic[E]):
-    """Iterates envelopes from a cursor to where the stream ended when it was reached.
+    """Iterates over the envelopes from a cursor to the end of the stream.
 
-    `next()`, a `with` block and `close()` work too; it is used up once.
+    It can be iterated once. `next()`, `with` and `close()` work too.
     """
 
     def __init__(self, events: Reader[Event], kind: Kind[E], selection: Selection[E]) -> None:
@@ -31,7 +31,7 @@ class EnvelopeReader(Generic[E]):
 
     @property
     def cursor(self) -> Cursor:
-        """Where to go on: behind all that was handed out, and all that was passed over on the way there."""
+        """Where to resume: just after the last envelope yielded, skipped ones included."""
         return self._events.cursor
 
     def __iter__(self) -> Iterator[E]:
@@ -47,7 +47,7 @@ class EnvelopeReader(Generic[E]):
         self.close()
 
     def close(self) -> None:
-        """Stop reading; the cursor stays."""
+        """Stop reading; `cursor` keeps its value."""
         self._events.close()
 
     def _passing(self, kind: Kind[E], selection: Selection[E]) -> Iterator[E]:
@@ -59,40 +59,40 @@ class EnvelopeReader(Generic[E]):
 
 
 class Log(Generic[E]):
-    """The stored envelopes of one kind. Safe for use by several threads.
+    """The stored envelopes of one kind. Thread-safe.
 
     Args:
-        kind: Which.
-        stream: Where they are; by day.
+        kind: The kind of envelopes.
+        stream: Their stream, partitioned by day.
     """
 
     def __init__(self, kind: Kind[E], stream: Stream) -> None:
         self._kind, self._stream = kind, stream
 
     def replay(self, start: datetime, end: datetime, selection: Selection[E]) -> Iterator[E]:
-        """Yield the envelopes of a window: by day, and within a day in the order in which they were stored.
+        """Yield the envelopes of a window by day, and within a day in the order they were stored.
 
         Raises:
-            ValueError: (when iterated) `end` lies before `start`.
+            ValueError: `end` is before `start`; raised by the first `next()`.
         """
         window = Window.of(start, end)
         yield from self._read(window.days(self._stream.partitions()), window, selection)
 
     def newest(self, limit: int | None, start: datetime, end: datetime, selection: Selection[E]) -> list[E]:
-        """Return the newest envelopes of a window that match, newest first by time and id; all without a limit.
+        """Return the newest matching envelopes of a window, newest first by time and id; without a limit, all.
 
-        Days are read from the newest back, until there are enough.
+        Days are read from the newest back until there are enough.
 
         Raises:
-            ValueError: `end` lies before `start`.
+            ValueError: `end` is before `start`.
         """
         window = Window.of(start, end)
         if limit is None:
             return sorted(self.replay(start, end, selection), key=self.key, reverse=True)
         if selection.impossible or limit <= 0:
             return []
-        if selection.is_told and len(selection.filters.get("sources", ())) <= 1:
-            return self._newest_told(limit, window, selection)
+        if selection.core_filters_all and len(selection.filters.get("sources", ())) <= 1:
+            return self._newest_by_core(limit, window, selection)
         best: list[E] = []
         for day in reversed(window.days(self._stream.partitions())):
             found = heapq.nlargest(limit - len(best), self._read([day], window, selection), key=self.key)
@@ -102,10 +102,10 @@ class Log(Generic[E]):
         return best
 
     def oldest(self, limit: int | None, start: datetime, end: datetime, selection: Selection[E]) -> list[E]:
-        """Return the oldest envelopes of a window that match, oldest first by time and id; all without a limit.
+        """Return the oldest matching envelopes of a window, oldest first by time and id; without a limit, all.
 
         Raises:
-            ValueError: `end` lies before `start`.
+            ValueError: `end` is before `start`.
         """
         window = Window.of(start, end)
         if limit is None:
@@ -119,11 +119,11 @@ class Log(Generic[E]):
         return best
 
     def key(self, envelope: E) -> tuple[datetime, str]:
-        """Return what envelopes are sorted by."""
+        """Return an envelope's sort key: its time and id."""
         return envelope.timestamp, getattr(envelope, self._kind.id_field)
 
     def after(self, cursor: Mapping[str, int] | None, selection: Selection[E]) -> EnvelopeReader[E]:
-        """Return the envelopes that follow a cursor, whatever their time."""
+        """Return a reader of the envelopes after a cursor, whatever their time."""
         events = self._stream.read(cursor, **selection.filters)
         return EnvelopeReader(events, self._kind, selection)
 
@@ -139,20 +139,20 @@ class Log(Generic[E]):
                 if start <= envelope.timestamp <= end and (passes is None or passes(envelope)):
                     yield envelope
 
-    def _newest_told(self, limit: int, window: Window, selection: Selection[E]) -> list[E]:
-        """Return the newest by what the core finds; all but references that differ in little is told to it."""
+    def _newest_by_core(self, limit: int, window: Window, selection: Selection[E]) -> list[E]:
+        """Return the newest envelopes by searching in the core, whose filters are all but exact."""
         passes, filters = selection.check(), selection.filters | window.bounds()
         source = next(iter(filters.pop("sources", ())), None)
         asked = limit
         while True:
             events = self._stream.recent(asked, source=source, **filters)
             found = [envelope for envelope in map(self._kind.decode, events) if passes is None or passes(envelope)]
-            once = {self.key(one)[1]: one for one in found}  # of two that raced, the one of the earlier day
+            once = {self.key(envelope)[1]: envelope for envelope in found}  # if two writers raced, keep the earlier day
             if len(once) >= limit or len(events) < asked:
                 return heapq.nlargest(limit, once.values(), key=self.key)
             asked *= _GROWTH
 
     def _others(self, envelopes: list[E], known: list[E]) -> list[E]:
-        """Return those of some envelopes whose id is not among others: of two writers that raced one counts."""
-        ids = {self.key(one)[1] for one in known}
-        return [one for one in envelopes if self.key(one)[1] not in ids]
+        """Return the envelopes whose id is not among the known ones: if two writers raced, one of them counts."""
+        ids = {self.key(envelope)[1] for envelope in known}
+        return [envelope for envelope in envelopes if self.key(envelope)[1] not in ids]

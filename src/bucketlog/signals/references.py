@@ -1,4 +1,4 @@
-"""Entity references: the tag that finds one in a stream, and when one matches."""
+"""Entity references: the tag that finds one in a stream, and the test whether one matches."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ EntityMatch: TypeAlias = Literal["exact", "identity"]
 
 
 def tag_of(ref: EntityRef) -> str:
-    """Return a tag for the identity of a reference: its type, value and platform. No two identities share one.
+    """Return the tag of a reference's identity: its type, value and platform. No two identities share a tag.
 
-    Label and version stand in no tag: those of one entity differ from record to record.
+    Label and version are left out, because they may differ between records of one entity.
     """
     tag = f"{_escaped(ref.ref_type)}:{_escaped(ref.value)}"
     return tag if ref.platform is None else f"{tag}:{_escaped(ref.platform)}"
 
 
 def identity_of(ref: EntityRef) -> tuple[str, str | None, str]:
-    """Return what makes two references mean the same entity."""
+    """Return a reference's identity; two references to the same entity have equal ones."""
     return ref.ref_type, ref.platform, ref.value
 
 
 def matcher(wanted: object, match: EntityMatch) -> Callable[[tuple[object, ...]], bool]:
-    """Return what tells whether one of some references is the wanted one.
+    """Return a test whether the wanted reference is among an envelope's references.
 
     Args:
-        wanted: A reference; anything else, such as a dict, matches none.
-        match: `"exact"`: in all fields; `"identity"`: in those of the tag.
+        wanted: A reference; anything else, such as a dict, never matches.
+        match: `"exact"` compares all fields, `"identity"` those of the tag.
     """
     if not isinstance(wanted, EntityRef):
         return lambda _: False
@@ -42,16 +42,16 @@ def matcher(wanted: object, match: EntityMatch) -> Callable[[tuple[object, ...]]
 
 
 def storable(text: str) -> str:
-    """Return a text as an event's member can hold it: lone surrogates become `%uXXXX`, beside them `%` is `%25`.
+    """Return a text that an event's field can hold: lone surrogates become `%uXXXX`, and with them `%` becomes `%25`.
 
-    Members only narrow a read down, so it does no harm there that two texts may share one.
+    Two texts may become equal. This is harmless, because these fields only preselect events for a read.
     """
     if text.isascii():
         return text
     try:
         text.encode()
     except UnicodeEncodeError:
-        return "".join(_escaped_character(one) for one in text)
+        return "".join(map(_escaped_character, text))
     return text
 
 
@@ -61,8 +61,8 @@ def _escaped(part: object) -> str:
         text = text.replace("%", "%25").replace(":", "%3A")
     if text.isascii():
         return text
-    return "".join(f"%u{ord(one):04X}" if "\ud800" <= one <= "\udfff" else one for one in text)
+    return "".join(f"%u{ord(char):04X}" if "\ud800" <= char <= "\udfff" else char for char in text)
 
 
-def _escaped_character(one: str) -> str:
-    return "%25" if one == "%" else f"%u{ord(one):04X}" if "\ud800" <= one <= "\udfff" else one
+def _escaped_character(char: str) -> str:
+    return "%25" if char == "%" else f"%u{ord(char):04X}" if "\ud800" <= char <= "\udfff" else char

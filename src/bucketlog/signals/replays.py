@@ -1,4 +1,4 @@
-"""Replay: the records of a window in the order of days and arrival, and on from a checkpoint or a cursor."""
+"""Replay: the records of a window in the order of days and arrival, also from a checkpoint or a cursor."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 class Replays:
     """Reads signals and emissions in the order in which workers process them.
 
-    Windows have both ends in; an `end` before `start` is a `ValueError` at the first `next()`. Lists that are None or
-    empty do not filter. Iterators are used up once, and take no memory that grows with the window.
+    Windows are inclusive at both ends; an `end` before `start` raises `ValueError` at the first `next()`. Lists that
+    are None or empty do not filter. Iterators can be used once, and their memory does not grow with the window.
 
     Args:
         signals: The stored signals.
         emissions: The stored emissions.
-        entity_match: Which references are equal.
+        entity_match: How references are compared.
     """
 
     def __init__(
@@ -76,9 +76,9 @@ class Replays:
         entity_ref: EntityRef | None = None,
         sources: Collection[str] | None = None,
     ) -> Iterator[SignalEnvelope]:
-        """Yield the signals of a window that a checkpoint leaves: later ones, and those of its time it has not seen.
+        """Yield the signals of a window that follow a checkpoint: later ones, and unseen ones of the same time.
 
-        One that is older than the checkpoint and arrives after it is never replayed; see `read_signals`.
+        A signal that is older than the checkpoint but arrives after it is never replayed; see `read_signals`.
         """
         return self._resume(start, end, checkpoint, entity_ref, sources)
 
@@ -92,7 +92,7 @@ class Replays:
         sources: Collection[str] | None = None,
         payload_types: Collection[str] | None = None,
     ) -> Iterator[SignalEnvelope]:
-        """Yield signals as `iter_signals_from_checkpoint` does, of some payload types."""
+        """Yield signals as `iter_signals_from_checkpoint` does, only of some payload types."""
         return self._resume(start, end, checkpoint, entity_ref, sources, payload_types)
 
     def iter_learning_signals(
@@ -105,7 +105,7 @@ class Replays:
         sources: Collection[str] | None = None,
         payload_types: Collection[str] | None = None,
     ) -> Iterator[SignalEnvelope]:
-        """Yield signals as `iter_signals_from_checkpoint` does, of some payload types."""
+        """Yield signals as `iter_signals_from_checkpoint` does, only of some payload types."""
         return self._resume(start, end, checkpoint, entity_ref, sources, payload_types)
 
     def iter_stage_window_signals(
@@ -119,7 +119,7 @@ class Replays:
         sources: Collection[str] | None = None,
         payload_types: Collection[str] | None = None,
     ) -> Iterator[SignalEnvelope]:
-        """Yield the signals of a stage: of `sources` if there are any, else of the source `stage` or `stage.…`."""
+        """Yield the signals of a stage: those from `sources`, or without any those from source `stage` or `stage.…`."""
         return self._resume(start, end, checkpoint, entity_ref, sources, payload_types, stage)
 
     def iter_entity_candidate_signals(
@@ -130,7 +130,7 @@ class Replays:
         resolved: bool | None = None,
         sources: Collection[str] | None = None,
     ) -> Iterator[SignalEnvelope]:
-        """Yield the signals whose entity is resolved (by a reference or by their payload type), is not, or all."""
+        """Yield the signals whose entity is resolved (by a reference or the payload type), is unresolved, or all."""
 
         def is_wanted(signal: SignalEnvelope) -> bool:
             is_resolved = bool(signal.entity_refs) or signal.payload_type in RESOLVED_ENTITY_PAYLOAD_TYPES
@@ -147,15 +147,15 @@ class Replays:
         sources: Collection[str] | None = None,
         payload_types: Collection[str] | None = None,
     ) -> EnvelopeReader[SignalEnvelope]:
-        """Read signals from a cursor to where the stream ends now, whatever their time.
+        """Read signals from a cursor to the current end of the stream, whatever their time.
 
-        Over any chain of cursors each signal comes exactly once, late ones too.
+        If each read starts at the last one's cursor, every signal is read exactly once, even if it arrives late.
 
         Args:
-            after: The `cursor` of an earlier read; from the start without one.
+            after: The `cursor` of an earlier read; None starts at the beginning.
             entity_ref: Only signals with this reference.
-            sources: Only of these.
-            payload_types: Only of these.
+            sources: Only signals from these sources.
+            payload_types: Only signals of these payload types.
         """
         return self._signals.after(after, self._of_signals(entity_ref, sources, payload_types))
 
@@ -166,7 +166,7 @@ class Replays:
         entity_ref: EntityRef | None = None,
         emission_types: Collection[str] | None = None,
     ) -> EnvelopeReader[EmissionEnvelope]:
-        """Read emissions from a cursor to where the stream ends now; see `read_signals`."""
+        """Read emissions from a cursor to the current end of the stream; see `read_signals`."""
         return self._emissions.after(after, self._of_emissions(entity_ref, emission_types))
 
     def _resume(

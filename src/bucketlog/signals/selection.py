@@ -1,4 +1,4 @@
-"""What a reader wants: told to the core as far as it can look for it, and checked on each envelope."""
+"""A reader's selection: filters for the core, and a complete test for each envelope that it returns."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
 
 
 class Selection(Generic[E]):
-    """Filters, and-ed; a list that is None or empty does not filter.
+    """Filters that must all match; a list that is None or empty does not filter.
 
     Args:
-        kind: Of what.
-        entity_ref: One of an envelope's references.
-        match: What makes two references equal.
-        sources: Of signals.
-        types: Payload types of signals, emission types of emissions.
-        stage: The source, or what it begins with up to a dot; not looked at when there are `sources`.
-        test: Whatever else an envelope has to pass.
+        kind: The kind of envelopes.
+        entity_ref: A reference that the envelope must have.
+        match: How references are compared.
+        sources: Sources of signals.
+        types: Payload types of signals, or emission types of emissions.
+        stage: The source, or its prefix before a dot; ignored if there are `sources`.
+        test: A further test.
     """
 
     def __init__(
@@ -46,25 +46,25 @@ class Selection(Generic[E]):
         self.impossible = entity_ref is not None and not isinstance(entity_ref, EntityRef)
         self.filters: dict[str, Any] = {}  # for the core
         if self._sources is not None:
-            self.filters["sources"] = sorted({storable(one) for one in self._sources})
+            self.filters["sources"] = sorted({storable(source) for source in self._sources})
         if isinstance(entity_ref, EntityRef):
             self.filters["tags"] = [tag_of(entity_ref)]
         if self._types is not None:
-            self.filters["types"] = sorted({storable(one) or kind.type_if_empty for one in self._types})
+            self.filters["types"] = sorted({storable(name) or kind.type_if_empty for name in self._types})
 
     @property
-    def is_told(self) -> bool:
-        """Whether the core's filters find little that `passes` refuses."""
+    def core_filters_all(self) -> bool:
+        """Whether the core's filters find hardly any event that `passes` rejects."""
         return self._test is None and self._stages is None
 
     def check(self) -> Callable[[E], bool] | None:
-        """Return what tells whether an envelope is wanted; None when all are."""
+        """Return a test for wanted envelopes; None if all are wanted."""
         if (self._has_entity, self._sources, self._types, self._stages, self._test) == (None,) * 5:
             return None
         return self.passes
 
     def passes(self, envelope: Any) -> bool:  # noqa: ANN401  (of either kind; only signals have a source)
-        """Tell whether an envelope is wanted."""
+        """Return True if an envelope is wanted."""
         return (
             (self._sources is None or envelope.source in self._sources)
             and (self._types is None or getattr(envelope, self._type_field) in self._types)

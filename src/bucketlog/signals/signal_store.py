@@ -11,7 +11,7 @@ from bucketlog.errors import CorruptCheckpointError, NotFoundError, StoreNotFoun
 from bucketlog.signals.checkpoints import ReplayCheckpoint, build_checkpoint
 from bucketlog.signals.codec import EMISSIONS, SIGNALS
 from bucketlog.signals.documents import Documents
-from bucketlog.signals.metaspn_workspace import Imported, LocalFiles, take_in
+from bucketlog.signals.metaspn_workspace import Imported, LocalFiles, import_records
 from bucketlog.signals.paths import STORE_FOLDER, AnyPath, encoded
 from bucketlog.signals.queries import Queries
 from bucketlog.signals.reading import Log
@@ -29,27 +29,28 @@ if TYPE_CHECKING:
 
 
 class SignalStore(Queries):
-    """Signals and emissions in a workspace: a directory, or a URL of any backend. Safe for use by several threads.
+    """Signals and emissions in a workspace: a directory, or a URL of any backend. Thread-safe.
 
     Args:
-        workspace: A path or a URL; the store lies in its part `store`. What metaspn-store left there is taken in.
-        entity_match: Which references count as equal in filters: `"exact"` in all fields, `"identity"` in type,
-            platform and value, whatever label and version they carry.
-        import_progress: Is told how many bytes of what metaspn-store left are taken in, and of how many.
-        **storage_options: Of `bucketlog.open`, such as `endpoint_url` or `read_only`.
+        workspace: A path or a URL; the events are stored below it, in `store`. Records of metaspn-store found there are
+            imported.
+        entity_match: How filters compare references: `"exact"` compares all fields, `"identity"` only type, platform
+            and value.
+        import_progress: Called with the bytes of metaspn-store's files imported so far and the total.
+        **storage_options: Options of `bucketlog.open`, such as `endpoint_url` or `read_only`.
 
     Attributes:
-        workspace: As it was given; on other backends than files without credentials and query.
-        store_root: Where the store lies.
-        signals_dir: Where days of signals lie.
-        emissions_dir: Where days of emissions lie.
-        snapshots_dir: Where documents lie.
-        checkpoints_dir: Where checkpoints lie.
+        workspace: The workspace as given; on backends other than files without credentials and query.
+        store_root: The path of the store.
+        signals_dir: The folder with the days of signals.
+        emissions_dir: The folder with the days of emissions.
+        snapshots_dir: The folder with the documents.
+        checkpoints_dir: The folder with the checkpoints.
 
     Raises:
         NotADirectoryError: The workspace is a file.
-        BrokenWorkspaceError: A line that metaspn-store left is no record; what came before it is stored.
-        ReadOnlyError: Opened for reading only, and what metaspn-store left was not taken in yet.
+        BrokenWorkspaceError: A line written by metaspn-store is not a record; all records before it are stored.
+        ReadOnlyError: Opened for reading only, but there are records of metaspn-store to import.
     """
 
     def __init__(
@@ -61,7 +62,7 @@ class SignalStore(Queries):
         **storage_options: Any,  # noqa: ANN401
     ) -> None:
         if entity_match not in ("exact", "identity"):
-            msg = f"entity_match={entity_match!r} is not known; choose 'exact' or 'identity'"
+            msg = f"entity_match={entity_match!r} is not valid; use 'exact' or 'identity'"
             raise ValueError(msg)
         opened = Workspace(workspace, storage_options)
         store = self._store = opened.store
@@ -82,7 +83,7 @@ class SignalStore(Queries):
             self._emission_writer = Writer(EMISSIONS, emissions, self.emissions_dir)
             self._documents = Documents(store, self.snapshots_dir)
             self._writes = {SIGNALS.stream: self._signal_writer.write, EMISSIONS.stream: self._emission_writer.write}
-            self._imported = take_in(
+            self._imported = import_records(
                 store, opened.files, self._writes, place=str(self.store_root), progress=import_progress
             )
         except BaseException:
@@ -101,27 +102,27 @@ class SignalStore(Queries):
         self.close()
 
     def close(self) -> None:
-        """Release what is held. Nothing is lost without it; calling it again does nothing."""
+        """Release all resources. Nothing is lost if you do not call it; calling it again does nothing."""
         self._store.close()
 
     # -- writing -------------------------------------------------------------------------------------------------------
 
     def write_signal(self, signal: SignalEnvelope, *, on_duplicate: DuplicatePolicy = "return_existing") -> AnyPath:
-        """Write a signal, durably; return the path of its day, or of the one where its id is stored already.
+        """Write a signal durably; return the path of its day, or of the day where its id is already stored.
 
         Raises:
-            DuplicateEventError: Its id is stored, and `on_duplicate` is `"raise"`.
-            ValueError: No id, no version, another `on_duplicate` than the three, or too large.
-            TypeError: JSON has no form for it.
+            DuplicateEventError: Its id is already stored, and `on_duplicate` is `"raise"`.
+            ValueError: It has no id or version, is too large, or `on_duplicate` is not valid.
+            TypeError: JSON cannot represent it.
         """
         return self._signal_writer.write((signal,), on_duplicate)[0]
 
     def write_signals(
         self, signals: Iterable[SignalEnvelope], *, on_duplicate: DuplicatePolicy = "return_existing"
     ) -> list[AnyPath]:
-        """Write signals as `write_signal` would one after the other, in few commits; return the path of each.
+        """Write signals in order, as `write_signal` would, but in few commits; return the path of each.
 
-        When one fails, or the iterable does, all before it is stored and nothing from it on.
+        If a signal or the iterable fails, all signals before are stored, and none after.
 
         Raises:
             DuplicateEventError: As for `write_signal`.
@@ -157,63 +158,64 @@ class SignalStore(Queries):
     def import_workspace(
         self, path: str | os.PathLike[str], *, progress: Callable[[int, int], None] | None = None
     ) -> list[Imported]:
-        """Take in what metaspn-store wrote to another workspace, as far as it was not before; ids count once.
+        """Import the new records that metaspn-store wrote to another workspace; an id that is stored is skipped.
 
-        Its records are taken, not its checkpoints and snapshots. One in this store's own place is taken in by opening
-        it; then this takes in what came since, and returns both.
+        Checkpoints and snapshots are not imported. Opening a store imports the records in its own workspace. For that
+        workspace, this method imports records written since, and returns both.
 
         Args:
             path: The workspace, a directory.
-            progress: Is told how many bytes were read, and of how many.
+            progress: Called with the bytes read so far and the total.
 
         Raises:
             StoreNotFoundError: There is no workspace at the path.
-            BrokenWorkspaceError: A line is no record; all before it is stored.
-            ReadOnlyError: This store was opened for reading.
+            BrokenWorkspaceError: A line is not a record; all records before it are stored.
+            ReadOnlyError: This store was opened for reading only.
         """
         root = Path(path).absolute() / STORE_FOLDER
         if not root.is_dir():
-            msg = f"import {path}: there is no directory {root}; name the one that holds the `store` of metaspn-store"
+            msg = (
+                f"import {path}: there is no directory {root}; pass the directory that contains metaspn-store's `store`"
+            )
             raise StoreNotFoundError(msg)
         files = LocalFiles(root)
         if isinstance(self.store_root, Path) and root.resolve() == self.store_root.resolve():
-            more = take_in(self._store, files, self._writes, place=str(self.store_root), progress=progress)
+            more = import_records(self._store, files, self._writes, place=str(self.store_root), progress=progress)
             self._imported += more
             return list(self._imported)
-        return take_in(self._store, files, self._writes, place=str(root), elsewhere=True, progress=progress)
+        return import_records(self._store, files, self._writes, place=str(root), elsewhere=True, progress=progress)
 
     # -- checkpoints ---------------------------------------------------------------------------------------------------
 
     def build_signal_checkpoint(
         self, processed_signals: Iterable[SignalEnvelope], *, after: ReplayCheckpoint | None = None
     ) -> ReplayCheckpoint | None:
-        """Return the checkpoint after some signals, or None when there are none.
+        """Return the checkpoint after processing some signals; without any, `after`.
 
         Args:
-            processed_signals: In the order of their replay.
-            after: The checkpoint that they were replayed from: what had been seen at the same moment stays seen, and
-                it is what is returned when there are none.
+            processed_signals: The signals, in the order of their replay.
+            after: The checkpoint that they were replayed from; signals seen at the same time stay seen.
 
         Raises:
-            ValueError: A signal is older than the one before it, or than `after`.
+            ValueError: A signal is older than the previous one, or than `after`.
         """
         return build_checkpoint(processed_signals, after)
 
     def write_checkpoint(self, name: str, checkpoint: ReplayCheckpoint) -> AnyPath:
-        """Replace the checkpoint of a name, whoever wrote it; return its path.
+        """Write a checkpoint, replacing any other of this name; return its path.
 
         Raises:
-            InvalidNameError: The name cannot be one.
+            InvalidNameError: The name is not valid.
         """
         self._store.checkpoints.save(name, checkpoint.to_dict())
         return self.checkpoints_dir / f"{encoded(self._store, name)}.json"
 
     def read_checkpoint(self, name: str) -> ReplayCheckpoint | None:
-        """Return the checkpoint of a name, or None when there is none.
+        """Return a checkpoint, or None if there is none.
 
         Raises:
-            CorruptCheckpointError: What is stored is not JSON.
-            KeyError: It is no replay checkpoint.
+            CorruptCheckpointError: The stored checkpoint is not JSON.
+            KeyError: It is not a replay checkpoint.
         """
         try:
             found = self._store.checkpoints.load(name)
@@ -228,7 +230,7 @@ class SignalStore(Queries):
         return None if bare is None else ReplayCheckpoint.from_dict(bare)
 
     def _bare_checkpoint(self, name: str) -> dict[str, Any] | None:
-        """Return a checkpoint as metaspn-store wrote it: the bare value, under the name as it is."""
+        """Return a checkpoint written by metaspn-store: the bare value, under the name without encoding."""
         try:
             if isinstance(self.checkpoints_dir, Path):
                 path = self.checkpoints_dir / f"{name}.json"
@@ -243,11 +245,11 @@ class SignalStore(Queries):
     # -- documents -----------------------------------------------------------------------------------------------------
 
     def write_snapshot(self, name: str, snapshot_state: object, snapshot_time: datetime | None = None) -> AnyPath:
-        """Write a state as `<name>__<time>.json`, by the second, now unless given; return its path.
+        """Write a state as `<name>__<time>.json`, with the time (default: now) to the second; return its path.
 
         Raises:
-            TypeError: JSON has no form for the state; what was there stays.
-            InvalidNameError: The name cannot be one.
+            TypeError: JSON cannot represent the state; the old document is kept.
+            InvalidNameError: The name is not valid.
         """
         return self._documents.write_state(name, snapshot_state, snapshot_time or datetime.now(UTC))
 
@@ -255,36 +257,36 @@ class SignalStore(Queries):
         """Write the digest of a day as `digest__<day>.json`; return its path.
 
         Raises:
-            TypeError: `day` is no day, or JSON has no form for the digest; what was there stays.
+            TypeError: `day` is not a day, or JSON cannot represent the digest; the old document is kept.
         """
         return self._documents.write_day("digest", day, "digest", digest)
 
     def read_daily_digest_snapshot(self, day: date | datetime | str) -> dict[str, Any] | None:
-        """Return the document with the digest of a day, or None when there is none."""
+        """Return the document with the digest of a day, or None if there is none."""
         return self._documents.read_day("digest", day)
 
     def write_calibration_snapshot(self, *, day: date | datetime | str, report: object) -> AnyPath:
         """Write the calibration report of a day as `calibration__<day>.json`; return its path.
 
         Raises:
-            TypeError: `day` is no day, or JSON has no form for the report; what was there stays.
+            TypeError: `day` is not a day, or JSON cannot represent the report; the old document is kept.
         """
         return self._documents.write_day("calibration", day, "report", report)
 
     def read_calibration_snapshot(self, day: date | datetime | str) -> dict[str, Any] | None:
-        """Return the document with the calibration report of a day, or None when there is none."""
+        """Return the document with the calibration report of a day, or None if there is none."""
         return self._documents.read_day("calibration", day)
 
     def write_credibility_snapshot(self, *, day: date | datetime | str, report: object) -> AnyPath:
         """Write the credibility report of a day as `credibility__<day>.json`; return its path.
 
         Raises:
-            TypeError: `day` is no day, or JSON has no form for the report; what was there stays.
+            TypeError: `day` is not a day, or JSON cannot represent the report; the old document is kept.
         """
         return self._documents.write_day("credibility", day, "report", report)
 
     def read_credibility_snapshot(self, day: date | datetime | str) -> dict[str, Any] | None:
-        """Return the document with the credibility report of a day, or None when there is none."""
+        """Return the document with the credibility report of a day, or None if there is none."""
         return self._documents.read_day("credibility", day)
 
 

@@ -1,6 +1,6 @@
 """The names of `metaspn_store.store`.
 
-Nothing is defined here: where this package stands in for `metaspn_store`, Python loads this file a second time.
+Nothing is defined here, because Python loads this file twice if the package replaces `metaspn_store`.
 """
 
 from bucketlog.errors import DuplicateEventError

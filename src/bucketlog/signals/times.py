@@ -1,4 +1,4 @@
-"""Time in this package: a naive datetime is UTC, an aware one is converted, a day is a UTC date."""
+"""Times in this package: a naive datetime is UTC, an aware one is converted to UTC, a day is a UTC date."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ _DAY = re.compile(r"\d{4}-\d\d-\d\d")
 
 
 def to_utc(value: datetime) -> datetime:
-    """Return a time as aware UTC.
+    """Return a time as an aware datetime in UTC.
 
     Raises:
-        OverflowError: It lies outside the years 1 to 9999 as UTC.
+        OverflowError: In UTC it is outside the years 1 to 9999.
     """
     return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
 def to_bound(value: datetime) -> datetime:
-    """Return the bound of a window as aware UTC; one that does not exist there is the nearest that does."""
+    """Return a window's bound in UTC; outside the years 1 to 9999, the nearest time inside."""
     try:
         return to_utc(value)
     except OverflowError:
@@ -31,24 +31,24 @@ def to_bound(value: datetime) -> datetime:
 
 
 def to_text(value: datetime) -> str:
-    """Return a time as ISO 8601 text in UTC, ending with `Z`; the fraction only when it is not zero."""
+    """Return a time as ISO 8601 text in UTC, ending with `Z`; a fraction of zero is left out."""
     return to_utc(value).isoformat().replace("+00:00", "Z")
 
 
 def from_text(text: str) -> datetime:
-    """Read what `to_text` wrote, and any other ISO 8601 text; one trailing `Z` is UTC.
+    """Parse the output of `to_text`, or any other ISO 8601 text; a trailing `Z` means UTC.
 
     Raises:
-        ValueError: It is no time.
+        ValueError: The text is not a time.
     """
     return to_utc(datetime.fromisoformat(text[:-1] + "+00:00" if text.endswith("Z") else text))
 
 
 def day_text(day: date | datetime | str) -> str:
-    """Return what a day is called: the UTC date of a datetime, the ISO form of a date, a text as it is.
+    """Return a day as text: the UTC date of a datetime, the ISO form of a date, a str unchanged.
 
     Raises:
-        TypeError: It is none of these.
+        TypeError: `day` is none of these.
     """
     if isinstance(day, str):
         return day
@@ -56,22 +56,22 @@ def day_text(day: date | datetime | str) -> str:
         return to_utc(day).date().isoformat()
     if isinstance(day, date):
         return day.isoformat()
-    msg = f"day is a {type(day).__name__}; give a date, a datetime or a text"
+    msg = f"day is a {type(day).__name__}; pass a date, a datetime or a str"
     raise TypeError(msg)
 
 
 class Window(NamedTuple):
-    """The times from `start` to `end`, both ends in."""
+    """The times from `start` to `end`, inclusive at both ends."""
 
     start: datetime
     end: datetime
 
     @classmethod
     def of(cls, start: datetime, end: datetime) -> Window:
-        """Make a window of any two datetimes.
+        """Make a window from any two datetimes.
 
         Raises:
-            ValueError: `end` lies before `start`.
+            ValueError: `end` is before `start`.
         """
         window = cls(to_bound(start), to_bound(end))
         if window.end < window.start:
@@ -80,7 +80,7 @@ class Window(NamedTuple):
         return window
 
     def days(self, partitions: list[str]) -> list[str]:
-        """Return those partitions of a stream by day that the window touches, in their order."""
+        """Return the daily partitions that the window touches, in order."""
         first, last = self.start.date().isoformat(), self.end.date().isoformat()
         return [name for name in partitions if first <= name <= last and _DAY.fullmatch(name)]
 
@@ -89,9 +89,9 @@ class Window(NamedTuple):
         return {"since": self.start} | ({} if self.end == _LATEST else {"until": self.end + _STEP})
 
     def bounds_within(self, days: list[str]) -> dict[str, datetime]:
-        """Return the `since` and `until` of a read of some of its days; only those that cut a day.
+        """Return the `since` and `until` for reading some of the window's days, without bounds that cut no day.
 
-        A bound that nothing lies beyond would make the read look at every event for nothing.
+        A bound that excludes nothing would make the read check every event in vain.
         """
         bounds: dict[str, datetime] = {}
         if days and self.start > datetime.combine(date.fromisoformat(days[0]), time(), UTC):

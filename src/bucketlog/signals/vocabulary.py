@@ -1,4 +1,4 @@
-"""The words of a pipeline: which types mean what unless a caller says otherwise, and what a repeated id may do."""
+"""The vocabulary of a pipeline: the default meaning of types, and the policies for duplicate ids."""
 
 from typing import Final, Literal, TypeAlias
 

@@ -1,4 +1,4 @@
-"""A workspace: where it is, the store in it, and the paths of its parts."""
+"""A workspace: its location, its store, and the paths of its parts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from urllib.parse import unquote
 
 import bucketlog
 from bucketlog.errors import ReadOnlyError, StoreNotFoundError
-from bucketlog.signals.metaspn_workspace import LocalFiles, StoredFiles, are_there, not_taken_in
+from bucketlog.signals.metaspn_workspace import LocalFiles, StoredFiles, has_records, not_imported
 from bucketlog.signals.paths import STORE_FOLDER, AnyPath, StorePath
 
 if TYPE_CHECKING:
@@ -24,14 +24,14 @@ class Workspace:
     """An opened workspace.
 
     Args:
-        place: A path, or a URL whose path gets `/store` added.
-        options: Of `bucketlog.open`.
+        place: A path, or a URL; `/store` is appended to it.
+        options: Options of `bucketlog.open`.
 
     Attributes:
-        store: What is opened.
-        path: The workspace, as it was given; without credentials and query.
-        root: Where the store is.
-        files: Where metaspn-store would have left its records.
+        store: The opened store.
+        path: The workspace as given, without credentials and query.
+        root: The path of the store.
+        files: The files that metaspn-store may have written.
 
     Raises:
         NotADirectoryError: The workspace is a file.
@@ -67,6 +67,6 @@ def _open_directory(workspace: Path, options: dict[str, Any]) -> EventStore:
     try:
         return bucketlog.open(root, **options)
     except StoreNotFoundError as err:
-        if not are_there(LocalFiles(root)):
+        if not has_records(LocalFiles(root)):
             raise
-        raise ReadOnlyError(not_taken_in(str(workspace))) from err
+        raise ReadOnlyError(not_imported(str(workspace))) from err

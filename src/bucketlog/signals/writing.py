@@ -1,4 +1,4 @@
-"""Writing envelopes: each id once, in the order given, in as few commits as that allows."""
+"""Writing envelopes: each id once, in the given order, in as few commits as possible."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
     from bucketlog.signals.codec import Kind
     from bucketlog.signals.paths import AnyPath
 
-COMMIT_EVENTS = 1000  # with more, collecting garbage takes longer than the commits that it spares
-COMMIT_BYTES = 8 * 1024 * 1024  # a fraction of what the core takes at once, as it is only estimated
+COMMIT_EVENTS = 1000  # with more, garbage collection costs more than the saved commits
+COMMIT_BYTES = 8 * 1024 * 1024  # well below the core's limit, because sizes are estimates
 
 
 class Writer(Generic[E]):
-    """Writes the envelopes of one kind. Safe for use by several threads.
+    """Writes the envelopes of one kind. Thread-safe.
 
     Args:
-        kind: Which.
-        stream: Where to; by day.
-        folder: Its path.
+        kind: The kind of envelopes.
+        stream: Their stream, partitioned by day.
+        folder: The stream's path.
     """
 
     def __init__(self, kind: Kind[E], stream: Stream, folder: AnyPath) -> None:
@@ -34,14 +34,14 @@ class Writer(Generic[E]):
         self._paths: dict[str, AnyPath] = {}
 
     def write(self, envelopes: Iterable[Any], on_duplicate: str) -> list[AnyPath]:
-        """Write envelopes as single writes in order would, and return the path of each.
+        """Write envelopes as if one by one, and return the path of each.
 
-        When one fails, or the iterable does, all before it is stored and nothing from it on.
+        If an envelope or the iterable fails, all envelopes before are stored, and none after.
 
         Raises:
-            DuplicateEventError: An id is stored already, and `on_duplicate` is `"raise"`.
-            ValueError: `on_duplicate` is not known, an id or a version is empty, or something is too large.
-            TypeError: JSON has no form for what an envelope holds.
+            DuplicateEventError: An id is already stored, and `on_duplicate` is `"raise"`.
+            ValueError: `on_duplicate` is not valid, an id or a version is empty, or an envelope is too large.
+            TypeError: JSON cannot represent a value in an envelope.
         """
         if on_duplicate not in DUPLICATE_POLICIES:
             msg = f"Unsupported duplicate policy: {on_duplicate!r}"
@@ -53,15 +53,15 @@ class Writer(Generic[E]):
         try:
             for envelope in envelopes:
                 encoded = encode_plain(envelope)
-                given: object = None  # the id as the caller wrote it, where that differs
+                given: object = None  # the caller's id, if it differs from the event's
                 if encoded is None:
                     given = self._kind.id_of(envelope)
                     try:
                         encoded = self._kind.encode(envelope)
-                    except Exception:  # whatever a foreign `to_dict` raises
+                    except Exception:  # a foreign `to_dict` may raise anything
                         before, waiting, size = waiting, [], 0
                         paths += self._commit(before, on_duplicate)
-                        existing = self._existing(given, on_duplicate)  # a repeat is one even where it is no JSON
+                        existing = self._existing(given, on_duplicate)  # a repeated id counts, even without valid JSON
                         if existing is None:
                             raise
                         paths.append(existing)
@@ -91,7 +91,7 @@ class Writer(Generic[E]):
                 [event for _, event in items], on_duplicate="raise" if on_duplicate == "raise" else "skip"
             )
         except DuplicateEventError as err:
-            # Nothing was written, unless another writer stored the id while we wrote those of other days.
+            # Nothing was written, unless another writer stored the id while we wrote events of other days.
             written = {index for commit in err.commits for index in commit.indexes}
             self._commit([item for index, item in enumerate(items[: err.index]) if index not in written], on_duplicate)
             raise self._duplicate(_given_id(items[err.index]), err.partition, err.offset) from None
@@ -111,7 +111,7 @@ class Writer(Generic[E]):
         return [self.path_of(partitions[index]) for index in range(len(items))]
 
     def _existing(self, given: object, on_duplicate: str) -> AnyPath | None:
-        """Return the path of what is stored under an id that was given; None when there is nothing."""
+        """Return the path of the envelope stored under an id; None if there is none."""
         found = self._stream.get(event_id(str(given)))
         if found is None or found.partition is None:
             return None

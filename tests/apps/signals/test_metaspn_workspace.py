@@ -66,7 +66,7 @@ def test_an_unfinished_last_line_is_left_out_and_told(peer, tmp_path, caplog):
 
     with caplog.at_level(logging.WARNING, "bucketlog"), SignalStore(tmp_path) as store:
         assert everything(store) == ["b", "a", "c"]
-    assert "2026-02-06.jsonl: left out the last line, number 3" in caplog.text
+    assert "2026-02-06.jsonl: skipped the unfinished last line 3" in caplog.text
 
     path.write_bytes(whole + json.dumps(signal("half", T(6)).to_dict()).encode())
     with SignalStore(tmp_path) as store:
@@ -86,7 +86,7 @@ def test_a_broken_line_is_an_error_that_names_it_and_what_stands_before_it_is_ke
     path.write_bytes(first + line + b"\n" + second)
 
     for _ in range(2):
-        with pytest.raises(BrokenWorkspaceError, match=r"signals/2026-02-06\.jsonl, line 2 is no record") as raised:
+        with pytest.raises(BrokenWorkspaceError, match=r"signals/2026-02-06\.jsonl, line 2 is not a record") as raised:
             SignalStore(tmp_path)
         assert (raised.value.line, isinstance(raised.value, ValueError)) == (2, True)
 
@@ -102,7 +102,7 @@ def test_opening_it_for_reading_only_tells_what_to_do(peer, tmp_path):
     with SignalStore(tmp_path, read_only=True) as store:
         assert everything(store) == ["b", "a", "c"]
     peer.write_signal(signal("later", T(9)))
-    with pytest.raises(ReadOnlyError, match="were not taken in yet"):
+    with pytest.raises(ReadOnlyError, match="were not imported yet"):
         SignalStore(tmp_path, read_only=True)
 
 

@@ -394,7 +394,7 @@ def test_a_read_only_store_cannot_be_written(store, open_store):
 
 
 def test_unknown_ways_to_match_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="choose 'exact' or 'identity'"):
+    with pytest.raises(ValueError, match="use 'exact' or 'identity'"):
         SignalStore(tmp_path, entity_match="fuzzy")
 
 
