@@ -83,14 +83,14 @@ def test_a_value_that_json_would_change_is_refused_with_its_place(value, says):
         (object(), "value is of type object"),
     ],
 )
-def test_a_type_that_json_has_not_is_refused_with_its_place(value, says):
+def test_a_type_that_json_cannot_represent_is_refused_with_its_place(value, says):
     with pytest.raises(TypeError) as caught:
         check_json(value, DOCUMENT_LIMITS)
 
     assert str(caught.value).startswith(says)
 
 
-def test_what_nests_too_deep_or_holds_itself_is_refused():
+def test_a_value_that_nests_too_deep_or_contains_itself_is_refused():
     deep: list[object] = []
     for _ in range(199):
         deep = [deep]

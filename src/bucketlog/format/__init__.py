@@ -1,1 +1,1 @@
-"""What is stored, as bytes: values to bytes and back, without any I/O."""
+"""The file formats: values to bytes and back, without any I/O."""

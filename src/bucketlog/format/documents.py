@@ -20,29 +20,29 @@ def encode_document(value: object) -> bytes:
 
 
 def decode_document(data: bytes, *, key: str, url: str) -> object:
-    """Decode what was stored under a key.
+    """Decode a stored object.
 
     Args:
         data: The whole object.
-        key: Its key, for the message and the error's field.
-        url: The store, for the message.
+        key: The object's key, for the message and the error's field.
+        url: The store's URL, for the message.
 
     Raises:
-        CorruptCheckpointError: It is not JSON.
+        CorruptCheckpointError: The object is not JSON.
     """
     try:
         value: object = orjson.loads(data)
     except orjson.JSONDecodeError as err:
         msg = (
-            f"read {place(url, key)}: {len(data)} bytes that are not JSON ({err}); "
-            "repair the object or put a copy in its place"
+            f"read {place(url, key)}: its {len(data)} bytes are not JSON ({err}); "
+            "repair the object or restore it from a copy"
         )
         raise CorruptCheckpointError(msg, key=key) from err
     return value
 
 
 def place(url: str, key: str) -> str:
-    """Return where an object is, for messages."""
+    """Return an object's location, for messages."""
     return f"{url.rstrip('/')}/{key}"
 
 

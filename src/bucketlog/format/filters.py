@@ -1,4 +1,4 @@
-"""Filters: which events a reader wants, tested on bytes first and on decoded events last."""
+"""Filters: the events that a reader wants, tested first on bytes and finally on decoded events."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
     from bucketlog.event import Event
 
-_RARE = 8  # below one match in so many lines, cutting the lines out beats decoding all
+_RARE = 8  # with fewer matches than one in 8 lines, cutting out those lines is faster than decoding all
 
 
 class Filter(NamedTuple):
-    """Lists are or-ed inside and and-ed between; `since <= time < until`. A None does not filter."""
+    """An event must match every filter that is not None: one of the listed values, and `since <= time < until`."""
 
     types: frozenset[str] | None = None
     subjects: frozenset[str] | None = None
@@ -41,15 +41,15 @@ class Filter(NamedTuple):
         since: datetime | None = None,
         until: datetime | None = None,
     ) -> Filter:
-        """Check the arguments of a read.
+        """Make a filter from the arguments of a read.
 
         Raises:
             ValueError: A time is naive.
-            TypeError: A text was given where a list of texts belongs.
+            TypeError: A str was passed instead of a list of str.
         """
         for name, bound in (("since", since), ("until", until)):
             if bound is not None and bound.utcoffset() is None:
-                msg = f"{name} is a naive time, {bound.isoformat()}; give it a time zone, such as datetime.UTC"
+                msg = f"{name} is a naive time, {bound.isoformat()}; add a time zone, such as datetime.UTC"
                 raise ValueError(msg)
         return cls(
             types=_frozen("types", types),
@@ -61,11 +61,11 @@ class Filter(NamedTuple):
         )
 
     def is_open(self) -> bool:
-        """Tell whether everything passes."""
+        """Return True if every event passes."""
         return self == _EVERYTHING
 
     def passes(self, event: Event) -> bool:
-        """Tell whether an event is wanted."""
+        """Return True if an event is wanted."""
         return (
             (self.types is None or event.type in self.types)
             and (self.subjects is None or event.subject in self.subjects)
@@ -77,11 +77,11 @@ class Filter(NamedTuple):
         )
 
     def needles(self) -> Needles | None:
-        """Return texts of which every line with a wanted event holds one, or None.
+        """Return byte strings such that every line with a wanted event contains one of them, or None.
 
-        Writers put text into lines in its shortest form (docs/format.md), so its encoding can be looked for.
+        Lines hold text in its shortest encoding (docs/format.md), so a search for that encoding finds it.
         """
-        # One list is enough to skip most lines; the one named first is the one that tends to be rarest.
+        # One list is enough to skip most lines. They are tried in the order of how rare their values tend to be.
         for wanted in (self.ids, self.subjects, self.tags, self.types, self.sources):
             if wanted is not None:
                 return Needles([msgspec.json.encode(text) for text in sorted(wanted)])
@@ -89,14 +89,14 @@ class Filter(NamedTuple):
 
 
 class Needles:
-    """Texts to look for."""
+    """Byte strings to search for."""
 
     def __init__(self, texts: Sequence[bytes]) -> None:
-        self._one = texts[0] if len(texts) == 1 else None  # found in a thirtieth of the time
+        self._one = texts[0] if len(texts) == 1 else None  # this search is thirty times as fast
         self._any = re.compile(b"|".join(map(re.escape, texts)) or rb"(?!)")
 
     def search(self, data: bytes, start: int, end: int) -> tuple[int, int] | None:
-        """Return where the first of them begins and ends in `data[start:end]`, or None."""
+        """Return the start and end of the first match in `data[start:end]`, or None."""
         if self._one is not None:
             at = find(data, self._one, start, end)
             return None if at < 0 else (at, at + len(self._one))
@@ -109,7 +109,7 @@ _EVERYTHING = Filter()
 
 def _frozen(name: str, given: Collection[str] | None) -> frozenset[str] | None:
     if isinstance(given, str):
-        msg = f"{name} takes a list of texts, got the text {given!r}; write [{given!r}]"
+        msg = f"{name} takes a list of str, not the str {given!r}; write [{given!r}]"
         raise TypeError(msg)
     return None if given is None else frozenset(given)
 
@@ -125,20 +125,20 @@ def select(
     needles: Needles | None,
     eager: bool,
 ) -> list[Event]:
-    """Decode the wanted events of the whole lines that stand in `data[start:end]`.
+    """Decode the wanted events among the lines in `data[start:end]`.
 
     Args:
         data: The bytes.
-        start: Where the first line begins.
-        end: Where the last one ends.
-        offsets: One for each line.
-        partition: Where they stand.
+        start: The start of the first line.
+        end: The end of the last line.
+        offsets: The offset of each line.
+        partition: The partition of the events.
         wanted: The filter.
-        needles: `wanted.needles()`, made once.
-        eager: Decode `data` of all of them at once.
+        needles: `wanted.needles()`, computed once.
+        eager: Whether to decode the events' `data` at once.
 
     Raises:
-        ValueError: A line is not an event, or there is another number of them.
+        ValueError: A line is not an event, or the number of lines is not that of `offsets`.
     """
     if needles is not None:
         cut = _cut_out(data, start, end, needles, most=len(offsets) // _RARE)
@@ -149,17 +149,17 @@ def select(
     everything = wanted.is_open()
     found = decode_events(memoryview(data)[start:end], partition, offsets, eager=eager and everything)
     if len(found) != len(offsets):
-        msg = f"{len(found)} lines where {len(offsets)} should be"
+        msg = f"expected {len(offsets)} lines, found {len(found)}"
         raise ValueError(msg)
     return found if everything else [event for event in found if wanted.passes(event)]
 
 
 def _cut_out(data: bytes, start: int, end: int, needles: Needles, *, most: int) -> tuple[bytes, list[int]] | None:
-    """Return the lines that hold a needle and their places; None when they are too many for this to pay."""
+    """Return the lines that contain a needle, and their places; None if there are more than `most`."""
     chosen: list[bytes] = []
     places: list[int] = []
     place = 0
-    here = start  # the beginning of a line, before which `place` lines stand
+    here = start  # the start of a line; `place` lines come before it
     found = needles.search(data, here, end)
     while found:
         if len(chosen) >= most:

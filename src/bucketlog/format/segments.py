@@ -1,6 +1,6 @@
-"""Segments: their names, the trailer that makes a commit whole, and telling a torn write from damage.
+"""Segments: their names, the trailer that completes a commit, and how a torn write differs from damage.
 
-Everything here maps values to values; the format is described in docs/format.md.
+All functions are pure. docs/format.md describes the format.
 """
 
 from __future__ import annotations
@@ -17,29 +17,29 @@ if TYPE_CHECKING:
 SEGMENT_BYTES_MAX = 64 * 1024 * 1024
 COMMIT_BYTES_MAX = 64 * 1024 * 1024
 TRAILER_BYTES = 51
-ALL_BEFORE_SYNCED = 0x01  # flag: all that stands before this commit was synced when it was written
+ALL_BEFORE_SYNCED = 0x01  # flag: everything before this commit was synced when it was written
 
 _OFFSET_DIGITS = 20
 _NAME = re.compile(r"([0-9]{20})(?:\.jsonl|-([0-9]{20})\.jsonl\.zst)")
 _TRAILER_BEGINS = b',"commit":"'
 _TRAILER = re.compile(rb',"commit":"([0-9a-f]{8})-([0-9a-f]{2})-([0-9a-f]{16})-([0-9a-f]{8})"}\n')
-# What the CRC leaves out at the end of a commit: its own 8 digits, quote, brace, newline.
+# The end of a commit that the CRC does not cover: its own 8 digits, quote, brace, newline.
 _CRC_BYTES = 11
-# The bytes of a trailer that never differ, by their place from its end.
+# The bytes that are the same in all trailers, by their distance from its end.
 _FIXED = tuple(
     (place - TRAILER_BYTES, byte)
     for place, byte in enumerate(b',"commit":"________-__-________________-________"}\n')
     if byte != ord("_")
 )
 _TEXT = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
-# Storage loses whole sectors. Shorter runs of zero bytes are damage of another kind, unless they touch a sector's edge.
+# Storage loses whole sectors. A shorter run of zero bytes is other damage, unless it touches the edge of a sector.
 _SECTOR_BYTES = 512
 _ZERO_RUN = re.compile(rb"\0+")
 _ZERO_RUN_BYTES = 16
 
 
 class Segment(NamedTuple):
-    """A segment by its name: the offsets `[first, next)`; `next` is None where only the content tells (live)."""
+    """A segment's name, for the offsets `[first, next)`; `next` is None if it is live: only its content tells."""
 
     key: str
     first: int
@@ -48,7 +48,7 @@ class Segment(NamedTuple):
 
 
 class Span(NamedTuple):
-    """One commit inside some bytes: where it begins and ends there, and what its trailer says."""
+    """One commit within some bytes: its start and end there, and the content of its trailer."""
 
     start: int
     end: int
@@ -58,10 +58,10 @@ class Span(NamedTuple):
 
 
 class Scan(NamedTuple):
-    """What a run of bytes holds: whole commits, then perhaps something else from the byte `end` on.
+    """The content of some bytes: whole commits, and possibly a rest from byte `end` on.
 
-    `rest` says what that is: "" (nothing), "partial" (begins like a commit; more may come, or it was torn), "torn"
-    (pages that were never written), or "corrupt".
+    `rest` classifies it: "" (there is none), "partial" (it begins like a commit; it may still grow, or it was torn),
+    "torn" (pages that were never written), or "corrupt".
     """
 
     spans: list[Span]
@@ -81,7 +81,7 @@ def compacted_name(first: int, following: int) -> str:
 
 
 def parse_segment(folder: str, name: str, size: int) -> Segment | None:
-    """Read a segment's name; None for any other file of the folder."""
+    """Parse a segment's name; return None for any other file of the folder."""
     found = _NAME.fullmatch(name)
     if not found:
         return None
@@ -89,11 +89,11 @@ def parse_segment(folder: str, name: str, size: int) -> Segment | None:
 
 
 def seal_commit(lines: bytes, *, events: int, flags: int, write_id: str) -> bytes:
-    """Make a commit of encoded lines: the last one gets the trailer as one more member.
+    """Make a commit from encoded lines by adding the trailer to the last line as one more member.
 
     Args:
-        lines: JSON objects, each with a newline behind it; none of them empty objects.
-        events: How many lines.
+        lines: JSON objects, each followed by a newline; none is empty.
+        events: The number of lines.
         flags: `ALL_BEFORE_SYNCED` or 0.
         write_id: 16 hex digits.
     """
@@ -104,18 +104,18 @@ def seal_commit(lines: bytes, *, events: int, flags: int, write_id: str) -> byte
 
 
 def read_trailer(data: bytes) -> tuple[int, int, str] | None:
-    """Return (events, flags, write id) of the commit that some bytes end with, or None; checks no CRC."""
+    """Return (events, flags, write id) of the commit at the end of some bytes, or None; the CRC is not checked."""
     found = _TRAILER.fullmatch(data, max(0, len(data) - TRAILER_BYTES))
     return (int(found[1], 16), int(found[2], 16), found[3].decode()) if found else None
 
 
 def scan(data: bytes, *, at: int = 0, complete: bool = True) -> Scan:
-    """Find and check the commits in bytes that begin where a commit does.
+    """Find and check the commits in bytes that begin at the start of a commit.
 
     Args:
         data: The bytes.
-        at: Where in the segment they begin; tells apart pages that were never written from other damage.
-        complete: Whether the segment ends here. If not, an unfinished commit is "partial" whatever it looks like.
+        at: The position of the bytes in the segment, to recognise pages that were never written.
+        complete: Whether the segment ends here. If not, an unfinished commit is always "partial".
     """
     spans: list[Span] = []
     start = 0
@@ -123,49 +123,49 @@ def scan(data: bytes, *, at: int = 0, complete: bool = True) -> Scan:
     at_trailer = find(data, _TRAILER_BEGINS)
     while at_trailer >= 0:
         found = _TRAILER.match(data, at_trailer)
-        if found is None:  # as a member of something in `data`
+        if found is None:  # it is a member of a value in an event's data
             at_trailer = find(data, _TRAILER_BEGINS, at_trailer + 1)
             continue
         end = found.end()
         if crc32(view[start : end - _CRC_BYTES]) != int(found[4], 16):
-            return Scan(spans, start, _judge(data, start, at))
+            return Scan(spans, start, _classify(data, start, at))
         spans.append(Span(start, end, int(found[1], 16), int(found[2], 16), found[3].decode()))
         start = end
         at_trailer = find(data, _TRAILER_BEGINS, end)
     if start == len(data):
         return Scan(spans, start, "")
-    return Scan(spans, start, _judge(data, start, at) if complete else "partial")
+    return Scan(spans, start, _classify(data, start, at) if complete else "partial")
 
 
-def _judge(data: bytes, start: int, at: int) -> str:
-    """Tell what lies in `data` from `start` on, where no whole commit begins."""
-    # What was synced before the break cannot be torn (I9).
+def _classify(data: bytes, start: int, at: int) -> str:
+    """Classify `data` from `start` on, where no whole commit begins; see `Scan.rest`."""
+    # Bytes that were synced before the break cannot be torn (I9).
     later = [
         flags for found in _TRAILER.finditer(data, start) if (flags := _whole_flags(data, found, start)) is not None
     ]
     if _never_written(data, start, at):
-        # A flag after it says that this was synced: then storage lost what it had promised to keep.
+        # If a later flag says that this was synced, the storage lost what it had confirmed.
         return "corrupt" if any(flags & ALL_BEFORE_SYNCED for flags in later) else "torn"
     if later or _TRAILER.search(data, start):
-        return "corrupt"  # an append that broke off leaves no trailer behind
+        return "corrupt"  # an interrupted append leaves no trailer
     return "corrupt" if _was_a_trailer(data, start) else "partial"
 
 
 def _was_a_trailer(data: bytes, start: int) -> bool:
-    """Tell whether `data` was written to its end: whether it ends with what is left of a trailer."""
+    """Return True if `data` ends with a damaged trailer, which means that it was written completely."""
     end = len(data) - TRAILER_BYTES
     if end < start or 2 * sum(data[place] == byte for place, byte in _FIXED) <= len(_FIXED):
         return False
-    # A trailer is the last member of a line. What only looks like one stands in a text or in another member's value.
+    # A trailer is the last member of a line. A lookalike is inside a string or in another member's value.
     line = _TEXT.sub(b"0", data[max(data.rfind(b"\n", start, end) + 1, start) : end])
     depth = line.count(b"{") + line.count(b"[") - line.count(b"}") - line.count(b"]")
     return depth == 1 and b'"' not in line and not line.endswith((b":", b"{"))
 
 
 def _whole_flags(data: bytes, trailer: re.Match[bytes], floor: int) -> int | None:
-    """Return the flags of the commit that this trailer ends if it is whole and begins after `floor`, else None.
+    """Return the flags of the commit that ends with this trailer, or None if it is not whole or begins before `floor`.
 
-    What stands before it is broken, so its beginning is found from its end: it holds as many lines as it says.
+    The bytes before the commit are broken, so its start is found backwards, by the number of lines in its trailer.
     """
     start = trailer.end() - 1
     for _ in range(int(trailer[1], 16)):
@@ -179,7 +179,7 @@ def _whole_flags(data: bytes, trailer: re.Match[bytes], floor: int) -> int | Non
 
 
 def _never_written(data: bytes, start: int, at: int) -> bool:
-    """Tell whether a stretch of zero bytes looks like sectors that were never written; JSON holds no zero byte."""
+    """Return True if a run of zero bytes looks like sectors that were never written; JSON contains no zero byte."""
     for found in _ZERO_RUN.finditer(data, start):
         first, end = found.start() + at, found.end() + at
         if end - first >= _ZERO_RUN_BYTES or first % _SECTOR_BYTES == 0 or end % _SECTOR_BYTES == 0:
@@ -188,18 +188,18 @@ def _never_written(data: bytes, start: int, at: int) -> bool:
 
 
 def chain(segments: Collection[Segment], *, start: int, floor: int) -> list[Segment]:
-    """Return the segments that count, in order: each begins where what precedes it ends.
+    """Return the segments that count, in order: each begins where the one before ends.
 
     Args:
-        segments: All that a listing shows, in any order.
-        start: The partition's first offset that still counts.
-        floor: Live segments that begin below it are left over from a writer that slept, and count for nothing.
+        segments: All segments of a listing, in any order.
+        start: The start of the log.
+        floor: Live segments that begin below it do not count; a writer that was delayed may have left them.
 
-    At an offset, the compacted segment that contains it and reaches farthest is taken, else the live one that begins
-    there. The end of a live segment is where the next one begins; the last one's is known by its content alone.
+    At each offset, the compacted segment that contains it and reaches farthest counts, or else the live segment that
+    begins there. A live segment ends where the next one begins; only its content tells where the last one ends.
     """
-    compacted = sorted((one for one in segments if one.next is not None), key=lambda one: one.first)
-    live = sorted((one for one in segments if one.next is None and one.first >= floor), key=lambda one: one.first)
+    compacted = sorted((segment for segment in segments if segment.next is not None), key=_first)
+    live = sorted((segment for segment in segments if segment.next is None and segment.first >= floor), key=_first)
     # A segment counts if the chain reaches it (I2); of compacted ones the farthest-reaching (I26).
     counting: list[Segment] = []
     here = start
@@ -207,8 +207,8 @@ def chain(segments: Collection[Segment], *, start: int, floor: int) -> list[Segm
     best: Segment | None = None
     while True:
         while next_compacted < len(compacted) and compacted[next_compacted].first <= here:
-            one = compacted[next_compacted]
-            best = one if best is None or (one.next or 0) > (best.next or 0) else best
+            segment = compacted[next_compacted]
+            best = segment if best is None or (segment.next or 0) > (best.next or 0) else best
             next_compacted += 1
         if best is not None and best.next is not None and best.next > here:
             counting.append(best)
@@ -218,10 +218,9 @@ def chain(segments: Collection[Segment], *, start: int, floor: int) -> list[Segm
             next_live += 1
         if next_live == len(live) or live[next_live].first != here:
             return counting
-        one = live[next_live]
+        counting.append(live[next_live])
         next_live += 1
-        counting.append(one)
-        # Whether the next one begins where this one ends is checked when its content is read.
+        # When this segment is read, its end is compared to the start of the next one.
         following = [
             ahead[index].first
             for ahead, index in ((live, next_live), (compacted, next_compacted))
@@ -230,3 +229,7 @@ def chain(segments: Collection[Segment], *, start: int, floor: int) -> list[Segm
         if not following:
             return counting
         here = min(following)
+
+
+def _first(segment: Segment) -> int:
+    return segment.first

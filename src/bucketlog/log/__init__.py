@@ -1,1 +1,1 @@
-"""One stream's partitions: who gets the next offset, and what a partition holds."""
+"""The partitions of a stream: who gets the next offset, and which events a partition holds."""
