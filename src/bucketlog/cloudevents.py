@@ -1,13 +1,15 @@
-"""CloudEvents 1.0: an event as one in its JSON format, and back, so that nothing is lost either way.
+"""CloudEvents 1.0: lossless conversion of events to its JSON format and back.
 
 The attributes are those of https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md, the JSON format that of
-https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/formats/json-format.md. What an event can hold and a
-CloudEvent cannot travels in three extensions: `tags` (a JSON array as text), `bucketlogmeta` (a JSON object as text:
-the part of `meta` that cannot be attributes) and `bucketlogevent` (the same: fields whose value no attribute can have).
+https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/formats/json-format.md.
 
-What a CloudEvent can hold and an event cannot goes to `meta`: `datacontenttype`, `dataschema` and extensions under
-their own names; `datacontentencoding` is `base64` where `data` is the text of binary data; `time` is the time as it was
-written where that says more than the instant to the microsecond, and empty where there was none.
+Three extensions carry the parts of an event that a CloudEvent cannot represent: `tags` (a JSON array as text),
+`bucketlogmeta` (a JSON object as text, with the entries of `meta` that cannot be attributes) and `bucketlogevent` (a
+JSON object as text, with the fields whose values attributes cannot have).
+
+The event's `meta` carries the parts of a CloudEvent that an event cannot represent: `datacontenttype`, `dataschema` and
+extensions under their own names; `datacontentencoding` is `base64` if `data` is the text of binary data; `time` is the
+original text if that says more than the instant to the microsecond, and empty if there was no time.
 """
 
 from __future__ import annotations
@@ -29,14 +31,14 @@ if TYPE_CHECKING:
 
 SPEC_VERSION = "1.0"
 
-_NO_SOURCE = "/unknown"  # a CloudEvent has to have one
+_NO_SOURCE = "/unknown"  # a CloudEvent must have a source
 _TAGS, _META, _EVENT = "tags", "bucketlogmeta", "bucketlogevent"
 _OWN = frozenset({"specversion", "id", "source", "type", "subject", "time", "data", _META, _EVENT})
-_KEPT = ("id", "type", "source", "subject", "time")  # what `bucketlogevent` may hold
+_KEPT = ("id", "type", "source", "subject", "time")  # the members that `bucketlogevent` may have
 _ATTRIBUTE = re.compile(r"[a-z0-9]+")
 _URI = re.compile(r"(?:[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=]|%[0-9A-Fa-f]{2})+")
 _ABSOLUTE_URI = re.compile(rf"[A-Za-z][A-Za-z0-9+.\-]*:{_URI.pattern}")
-# What the type String of CloudEvents leaves out: controls and noncharacters (surrogates are refused by JSON).
+# Characters that the type String of CloudEvents excludes: controls and noncharacters (JSON refuses surrogates).
 _NO_STRING = re.compile(
     "[\x00-\x1f\x7f-\x9f\ufdd0-\ufdef"
     + "".join(f"{chr(plane + 0xFFFE)}{chr(plane + 0xFFFF)}" for plane in range(0, 0x110000, 0x10000))
@@ -47,13 +49,13 @@ _TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:\.(\d+))?(?:[Zz]|([+-]
 
 
 def from_event(event: Event) -> dict[str, Any]:
-    """Return an event in the JSON format of CloudEvents, as a dict. Its partition and offset are left out.
+    """Return an event in the JSON format of CloudEvents, as a dict without its partition and offset.
 
     Raises:
-        InvalidEventError: The event has no type or id, a naive time, or in `meta` something that is not JSON.
+        InvalidEventError: The event has no type or id, its time is naive, or `meta` is not JSON.
     """
     if event.time.utcoffset() is None:
-        raise _refused("make a CloudEvent", "time", "it is naive; give it a time zone, such as datetime.UTC")
+        raise _refused("make a CloudEvent", "time", "it is naive; add a time zone, such as datetime.UTC")
     kept: dict[str, object] = {}
     meta = dict(event.meta)
     cloudevent: dict[str, Any] = {
@@ -85,14 +87,14 @@ def from_event(event: Event) -> dict[str, Any]:
 
 
 def to_event(cloudevent: object) -> Event:
-    """Make an event from a CloudEvent. One that has no time gets the present one.
+    """Make an event from a CloudEvent. If it has no time, the event gets the current time.
 
     Args:
-        cloudevent: The JSON format as a mapping; or an object with `get_attributes()` and `get_data()`, as the event
-            classes of the package `cloudevents` are.
+        cloudevent: The JSON format as a mapping, or an object with `get_attributes()` and `get_data()`, like the events
+            of the package `cloudevents`.
 
     Raises:
-        InvalidEventError: A required attribute is missing, or one has a type that it cannot have.
+        InvalidEventError: A required attribute is missing, or an attribute has an invalid type.
     """
     attributes, data = _taken_apart(cloudevent)
     _check_spec_version(attributes.pop("specversion", None))
@@ -103,7 +105,7 @@ def to_event(cloudevent: object) -> Event:
     fields: dict[str, Any] = {name: _required(attributes, name) for name in ("type", "id", "source")}
     fields["subject"] = _optional(attributes, "subject")
     time = _optional(attributes, "time")
-    if time is None or "time" in kept:  # packages add one of their own where there was none
+    if time is None or "time" in kept:  # some packages add a time if there was none
         meta["time"] = ""
     else:
         fields["time"], says_more = _parsed_time(time)
@@ -111,7 +113,7 @@ def to_event(cloudevent: object) -> Event:
             meta["time"] = time
     for name, value in kept.items():
         if not isinstance(value, str) and not (value is None and name == "source"):
-            raise _bad_attribute(_EVENT, f"its {name!r} is a {type(value).__name__}, not a text")
+            raise _bad_attribute(_EVENT, f"its {name!r} is a {type(value).__name__}, not a string")
         fields[name] = _parsed_time(str(value))[0] if name == "time" else value
     tags = attributes.get(_TAGS)
     if isinstance(tags, str) and (found := _tags_of(tags)):
@@ -130,7 +132,7 @@ def to_event(cloudevent: object) -> Event:
 
 def _text_attribute(name: str, value: object, kept: dict[str, object]) -> str:
     if not isinstance(value, str) or not value:
-        raise _refused("make a CloudEvent", name, f"it is {value!r:.40}, and has to be a text that is not empty")
+        raise _refused("make a CloudEvent", name, f"it is {value!r:.40}; it must be a non-empty string")
     if not _NO_STRING.search(value):
         return value
     kept[name] = value
@@ -147,7 +149,7 @@ def _source(source: str | None, kept: dict[str, object]) -> str:
 def _add_time(cloudevent: dict[str, Any], time: datetime, meta: dict[str, Scalar], kept: dict[str, object]) -> None:
     canonical = _shown(time)
     written = meta.get("time")
-    if written == "":  # it came without one
+    if written == "":  # the CloudEvent had no time
         del meta["time"]
         kept["time"] = canonical
         return
@@ -170,13 +172,13 @@ def _add_data(cloudevent: dict[str, Any], data: object, meta: dict[str, Scalar])
 
 
 def _can_be_attribute(name: object, value: Scalar, event: Event) -> bool:
-    """Tell whether an entry of `meta` can be an attribute that comes back as the same entry."""
+    """Return True if an entry of `meta` can be an attribute and converts back to the same entry."""
     if not isinstance(name, str) or not _ATTRIBUTE.fullmatch(name) or name in _OWN:
         return False
     if name == _TAGS:
         return not event.tags and isinstance(value, str) and not _tags_of(value) and not _NO_STRING.search(value)
     if name == "datacontenttype":
-        # Other types than JSON's are only for texts: packages would turn the data into one.
+        # Types other than JSON are only safe for strings: packages would convert other data to a string.
         return (
             isinstance(value, str)
             and bool(value)
@@ -205,7 +207,7 @@ def _shown(time: datetime) -> str:
 
 
 def _taken_apart(cloudevent: object) -> tuple[dict[str, Any], object]:
-    """Return the attributes, without those that are null, and the data; bytes for binary data."""
+    """Return the attributes that are not null, and the data; binary data as bytes."""
     get_attributes, get_data = getattr(cloudevent, "get_attributes", None), getattr(cloudevent, "get_data", None)
     if callable(get_attributes) and callable(get_data):
         attributes, data = get_attributes(), get_data()
@@ -215,25 +217,25 @@ def _taken_apart(cloudevent: object) -> tuple[dict[str, Any], object]:
         binary = attributes.pop("data_base64", None)
         if binary is not None:
             if data is not None:
-                raise _bad_attribute("data_base64", "there are `data` too; a CloudEvent has one of them")
+                raise _bad_attribute("data_base64", "`data` is there too; a CloudEvent can have only one of them")
             if not isinstance(binary, str) or (canonical := _base64(binary)) is None:
                 raise _bad_attribute("data_base64", "it is not base64")
             data = base64.b64decode(canonical)
     else:
         msg = (
-            f"make an event from a {type(cloudevent).__name__}: give the JSON format of CloudEvents as a mapping, or "
+            f"make an event from a {type(cloudevent).__name__}: pass the JSON format of CloudEvents as a mapping, or "
             "an object of the package cloudevents"
         )
         raise InvalidEventError(msg, field="event")
     for name in attributes:
         if not isinstance(name, str):
-            raise _bad_attribute(str(name), "names of attributes are texts")
+            raise _bad_attribute(str(name), "an attribute's name must be a string")
     return {name: value for name, value in attributes.items() if value is not None}, data
 
 
 def _check_spec_version(version: object) -> None:
     if version != SPEC_VERSION:
-        raise _bad_attribute("specversion", f"it is {version!r:.40}, and only {SPEC_VERSION!r} is understood")
+        raise _bad_attribute("specversion", f"it is {version!r:.40}; only {SPEC_VERSION!r} is supported")
 
 
 def _json_extension(attributes: dict[str, Any], name: str) -> dict[str, Any]:
@@ -241,7 +243,7 @@ def _json_extension(attributes: dict[str, Any], name: str) -> dict[str, Any]:
     try:
         value = json.loads(text)
     except (TypeError, ValueError) as err:
-        msg = f"make an event from a CloudEvent: extension {name!r} is not JSON; send it as to_cloudevent() made it"
+        msg = f"make an event from a CloudEvent: extension {name!r} is not JSON; pass it on as to_cloudevent() made it"
         raise InvalidEventError(msg, field=name) from err
     if not isinstance(value, dict):
         raise _bad_attribute(name, "it is not a JSON object")
@@ -260,23 +262,23 @@ def _optional(attributes: dict[str, Any], name: str) -> str | None:
     if isinstance(value, datetime) and name == "time":
         return value.isoformat()
     if value is not None and not isinstance(value, str):
-        raise _bad_attribute(name, f"it is a {type(value).__name__}, not a text")
+        raise _bad_attribute(name, f"it is a {type(value).__name__}, not a string")
     return value or None
 
 
 def _scalar(name: str, value: object) -> Scalar:
-    """Return an extension's value as it stands in JSON."""
+    """Return an extension's value as in JSON."""
     if isinstance(value, (str, bool, int, float)):
         return value
     if isinstance(value, datetime):
         return value.isoformat()
     if isinstance(value, (bytes, bytearray, memoryview)):
         return base64.b64encode(value).decode()
-    raise _bad_attribute(name, f"it is a {type(value).__name__}; an attribute is a text, a number or a boolean")
+    raise _bad_attribute(name, f"it is a {type(value).__name__}; an attribute is a string, a number or a boolean")
 
 
 def _parsed_time(text: str) -> tuple[datetime, bool]:
-    """Return an RFC 3339 time as UTC, and whether the text says more than that does."""
+    """Return an RFC 3339 time in UTC, and whether the text says more than that."""
     found = _TIME.fullmatch(text)
     if found:
         fraction, sign, hours, minutes = found.groups("")
@@ -286,7 +288,7 @@ def _parsed_time(text: str) -> tuple[datetime, bool]:
             pass
         else:
             return time, bool(fraction[6:].strip("0")) or (bool(sign) and (hours, minutes) != ("00", "00"))
-    raise _bad_attribute("time", f"{text!r:.60} is not a time of RFC 3339 with its offset")
+    raise _bad_attribute("time", f"{text!r:.60} is not an RFC 3339 time with an offset")
 
 
 def _tags_of(text: str) -> tuple[str, ...] | None:
@@ -300,7 +302,7 @@ def _tags_of(text: str) -> tuple[str, ...] | None:
 
 
 def _base64(text: str) -> str | None:
-    """Return base64 text in its one canonical form, or None for other text."""
+    """Return base64 text in its canonical form, or None if it is not base64."""
     try:
         return base64.b64encode(base64.b64decode(text, validate=True)).decode()
     except (binascii.Error, ValueError):

@@ -1,4 +1,4 @@
-"""Cursors: how far a reader has come in each partition."""
+"""Cursors: a reader's position in each partition."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 class Cursor(Mapping[str, int]):
-    """An immutable mapping {partition: next offset}, in the order of the partitions' names.
+    """An immutable mapping {partition: next offset}, sorted by partition.
 
-    A partition that is not in it is read from its start. Equal to every mapping with the same items; hashable; pickles;
-    `dict(cursor)` is what a checkpoint or any other JSON takes.
+    Partitions that are missing are read from their start. A cursor equals any mapping with the same items, and can be
+    hashed and pickled. To store it as JSON, for example in a checkpoint, use `dict(cursor)`.
 
     >>> Cursor({"2026-02-05": 17}).advance("2026-02-06", 3)
     Cursor({'2026-02-05': 17, '2026-02-06': 3})
@@ -28,10 +28,10 @@ class Cursor(Mapping[str, int]):
     __slots__ = ("_offsets",)
 
     def __init__(self, offsets: Mapping[str, int] | None = None) -> None:
-        """Copy a mapping; None is the very beginning.
+        """Copy a mapping; None means the beginning of all partitions.
 
         Raises:
-            InvalidValueError: It is no mapping, a partition is no non-empty str, or an offset no int from 0 up.
+            InvalidValueError: Not a mapping from partition names to offsets.
         """
         if isinstance(offsets, Cursor):
             self._offsets: dict[str, int] = offsets._offsets  # noqa: SLF001  (of the same class)
@@ -46,18 +46,18 @@ class Cursor(Mapping[str, int]):
         self._offsets = dict(sorted(offsets.items()))
 
     def advance(self, partition: str, next_offset: int) -> Cursor:
-        """Return a cursor that stands at `next_offset` in one partition, and where this one does in the others.
+        """Return a cursor with another next offset in one partition.
 
         Raises:
-            InvalidValueError: The partition is no non-empty str, or the offset no int from 0 up.
+            InvalidValueError: The partition is not a valid name, or the offset not a valid offset.
         """
         return Cursor({**self._offsets, partition: next_offset})
 
     def merge(self, other: Mapping[str, int]) -> Cursor:
-        """Return the cursor that in each partition is as far as the farther of the two.
+        """Return the cursor with the larger offset of the two in each partition.
 
         Raises:
-            InvalidValueError: `other` is no cursor.
+            InvalidValueError: `other` is not a valid cursor.
         """
         merged = dict(self._offsets)
         for partition, offset in Cursor(other).items():
@@ -65,23 +65,23 @@ class Cursor(Mapping[str, int]):
         return Cursor(merged)
 
     def to_json(self) -> str:
-        """Return the cursor as a JSON object: compact, sorted by partition, the same text for equal cursors."""
+        """Return the cursor as a compact JSON object, sorted by partition; equal cursors return the same text."""
         return orjson.dumps(self._offsets).decode()
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Cursor:
-        """Read what `to_json` wrote.
+        """Parse the output of `to_json`.
 
         Raises:
-            InvalidValueError: It is not JSON, or not that of a cursor.
+            InvalidValueError: The text is not JSON, or not a cursor.
         """
         try:
             offsets = orjson.loads(text)
         except orjson.JSONDecodeError as err:
-            msg = f"read a cursor from JSON: {err}; expected an object {{partition: next offset}}"
+            msg = f"parse a cursor: {err}; expected a JSON object {{partition: next offset}}"
             raise InvalidValueError(msg) from err
         if not isinstance(offsets, dict):
-            msg = f"read a cursor from JSON: expected an object {{partition: next offset}}, found {offsets!r:.40}"
+            msg = f"parse a cursor: expected a JSON object {{partition: next offset}}, found {offsets!r:.40}"
             raise InvalidValueError(msg)
         return cls(offsets)
 
@@ -143,13 +143,13 @@ class Progress:
 
 def _check(partition: object, offset: object) -> None:
     if type(partition) is not str or not partition:
-        msg = f"cursor: partition {partition!r} is no name; expected a non-empty str"
+        msg = f"cursor: partition {partition!r} is not a valid name; expected a non-empty str"
         raise InvalidValueError(msg)
     try:
         partition.encode()
     except UnicodeEncodeError:
-        msg = f"cursor: partition {partition!r} is no name; it holds lone surrogates"
+        msg = f"cursor: partition {partition!r} is not a valid name; it contains lone surrogates"
         raise InvalidValueError(msg) from None
     if type(offset) is not int or not 0 <= offset < 2**63:
-        msg = f"cursor: offset {offset!r} of partition {partition!r} is no offset; expected an int from 0 up"
+        msg = f"cursor: offset {offset!r} of partition {partition!r} is not valid; expected an int, 0 or greater"
         raise InvalidValueError(msg)

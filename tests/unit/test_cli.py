@@ -227,7 +227,7 @@ def test_a_cursor_file_that_holds_none_is_told_and_left_alone(run, store):
     code, out, err = run("read", "store", "orders", "--cursor-file", "cursor")
 
     assert (code, out) == (2, "")
-    assert "cursor: read a cursor from JSON" in err
+    assert "cursor: parse a cursor" in err
     assert Path("cursor").read_text() == "[]"
 
 
