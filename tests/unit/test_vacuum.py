@@ -251,6 +251,18 @@ def test_dry_run_tells_and_does_nothing(storage):
     assert waiting.bytes_waiting == done.bytes_removed
 
 
+def test_vacuum_gives_up_while_segments_keep_changing(storage, monkeypatch):
+    stream = filled(storage)
+    stream.compact()
+    before = storage.contents()
+    monkeypatch.setattr(vacuum, "_LOOKS_MAX", 0)
+
+    with pytest.raises(errors.BackendUnavailableError, match="changed during each of 0 attempts"):
+        stream.vacuum()
+
+    assert storage.contents() == before
+
+
 def test_read_only_handle_removes_nothing(storage):
     filled(storage).compact()
 

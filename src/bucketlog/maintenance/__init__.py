@@ -1,1 +1,1 @@
-"""Upkeep: compaction, vacuum, truncation and verification."""
+"""Maintenance: compaction, vacuum, truncation and verification."""

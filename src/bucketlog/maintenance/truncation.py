@@ -1,6 +1,7 @@
-"""Truncation: a partition's log is made to begin later. What lies before its start is gone, and a vacuum removes it.
+"""Truncation: moves the start of a partition's log forward. Events before it disappear, and a vacuum removes them.
 
-A log begins where a live segment does, or anywhere in a compacted one: what else holds the new start is compacted.
+A log can begin at the start of a live segment or anywhere in a compacted one. If the new start lies inside a live
+segment, that segment is compacted first.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class PartitionTruncation:
-    """Where a partition began, and where it begins now (or would): equal when nothing was old enough."""
+    """The old and the new start of a partition's log; they are equal if no event was old enough."""
 
     partition: str
     start_before: int
@@ -41,7 +42,7 @@ class PartitionTruncation:
 
     @property
     def events(self) -> int:
-        """How many events are gone."""
+        """The number of events that were dropped."""
         return self.start - self.start_before
 
 
@@ -54,8 +55,8 @@ class TruncateReport:
 
     @property
     def events(self) -> int:
-        """How many events are gone."""
-        return sum(one.events for one in self.partitions)
+        """The number of events that were dropped."""
+        return sum(part.events for part in self.partitions)
 
 
 def truncate(
@@ -70,13 +71,13 @@ def truncate(
     settings = state.stored_settings() or StreamSettings()
     if not isinstance(before, datetime) and partition is None:
         if settings.partition_by != "single":
-            msg = f"{doing}: an offset is one partition's, and it has several; say which, as in partition=…"
+            msg = f"{doing}: an offset needs a partition, because the stream has several; pass partition=…"
             raise StreamSettingsError(msg)
         partition = SINGLE_PARTITION
     if not dry_run:
         root.check_writable(doing)
 
-    def one(name: str) -> PartitionTruncation:
+    def truncate_one(name: str) -> PartitionTruncation:
         reader = state.reader(name, settings)
         was = read_bounds(root.backend, reader.folder, where=reader.where).start
         if isinstance(before, datetime):
@@ -96,28 +97,28 @@ def truncate(
 
     names = state.partitions() if partition is None else [partition]
     try:
-        done = tuple(root.side_by_side(one, names))
+        done = tuple(root.side_by_side(truncate_one, names))
     finally:
         if not dry_run:
-            state.look_anew()  # our own writers and tails need not go on believing in what is gone
+            state.look_anew()  # this handle's writers and tails know at once, without waiting for a new listing
     return TruncateReport(state.name, done)
 
 
 def _check_before(before: object, doing: str) -> None:
     if isinstance(before, datetime):
         if before.utcoffset() is None:
-            msg = f"{doing}: before is a naive time, {before.isoformat()}; give it a time zone, such as datetime.UTC"
+            msg = f"{doing}: before is a naive time, {before.isoformat()}; add a time zone, such as datetime.UTC"
             raise InvalidValueError(msg)
     elif not isinstance(before, int) or isinstance(before, bool) or before < 0:
         msg = f"{doing}: before={before!r} is neither an aware datetime nor an offset"
         raise InvalidValueError(msg)
 
 
-# -- where to begin ----------------------------------------------------------------------------------------------------
+# -- the new start -----------------------------------------------------------------------------------------------------
 
 
 def _start_at(reader: PartitionReader, before: datetime, start: int, *, by_day: bool) -> int:
-    """Return the first offset whose event is not older than a time; the end of the log if there is none."""
+    """Return the offset of the first event that is not older than a time, or the end of the log if there is none."""
     day = day_bounds(reader.partition) if by_day else None
     if day is not None and day[0] >= before:
         return start
@@ -135,21 +136,21 @@ def _checked_start(reader: PartitionReader, before: int) -> int:
     if before > end:
         start = reader.bounds.start
         msg = (
-            f"truncate {reader.where}: offset {before} is beyond the end of the log, which begins at {start} and whose "
-            f"next offset is {end}"
+            f"truncate {reader.where}: offset {before} is beyond the end of the log, which begins at {start} and has "
+            f"next offset {end}; use an offset between the two"
         )
         raise OffsetOutOfRangeError(msg, partition=reader.partition, offset=before, start=start, next_offset=end)
     return before
 
 
-# -- so that it can ----------------------------------------------------------------------------------------------------
+# -- preparing the segments --------------------------------------------------------------------------------------------
 
 
 class Crossing(NamedTuple):
-    """What stands in the way of a log that is to begin at an offset.
+    """The segments that must be handled before a log can begin at an offset.
 
-    `live` are the live segments before it, which will no longer count: they must not grow. `holding` is the segment
-    that holds the events on both sides of it; None when one begins there.
+    `live` are the live segments before it, which will no longer count and so must not grow. `holding` is the segment
+    with events on both sides of it; None if a segment begins there.
     """
 
     live: list[Segment]
@@ -157,15 +158,15 @@ class Crossing(NamedTuple):
 
 
 def crossing(counting: list[Segment], offset: int, end: int) -> Crossing:
-    """Find what stands in the way.
+    """Find the segments that must be handled before a log can begin at an offset.
 
     Args:
         counting: The segments that count, in order.
-        offset: Where the log is to begin.
-        end: Where it ends.
+        offset: The new start.
+        end: The end of the log.
     """
-    before = [one for one in counting if one.first < offset]
-    live = [one for one in before if one.next is None]
+    before = [segment for segment in counting if segment.first < offset]
+    live = [segment for segment in before if segment.next is None]
     if not before:
         return Crossing(live, None)
     last = before[-1]
@@ -175,35 +176,38 @@ def crossing(counting: list[Segment], offset: int, end: int) -> Crossing:
 
 
 def _make_way(writer: PartitionWriter, reader: PartitionReader, offset: int) -> None:
-    """Let the log be able to begin at an offset that it holds, or at its end.
+    """Prepare the segments so that the log can begin at an offset that it holds, or at its end.
 
     Raises:
         CorruptSegmentError: The segment that holds the offset is damaged.
-        BackendUnavailableError: It was another one at every look.
+        BackendUnavailableError: That segment was replaced during every attempt.
     """
     appender = reader.root.appender
     for _ in Retries(reader.root.clock):
         end = reader.end()
         counting = reader.list_segments()
         live, holding = crossing(counting, offset, end)
-        growing = [] if appender is None else [one.key for one in live if not appender.is_sealed(one.key)]
+        growing = [] if appender is None else [segment.key for segment in live if not appender.is_sealed(segment.key)]
         if appender is not None and growing:
             close_segments(appender, reader.folder, [key for key in growing if key != counting[-1].key])
             if counting[-1].key in growing:
                 writer.close_newest()
-            continue  # somebody may have appended before it was closed
+            continue  # another writer may have appended before it was closed
         if holding is None:
             return
         try:
             if holding.next is not None:
-                reader.check_compacted(holding)  # from now on these events are nowhere else
+                reader.check_compacted(holding)  # it becomes the only copy of these events
                 return
-            compaction.merge(reader, [holding], first=holding.first, progress=_tell_nobody)
+            compaction.merge(reader, [holding], first=holding.first, progress=_ignore_progress)
         except NotFoundError:
-            continue  # compacted, or merged with others, and removed
-    msg = f"truncate {reader.where} at {offset}: what holds that offset was another segment at every look; try again"
+            continue  # it was compacted, or merged with others, and removed
+    msg = (
+        f"truncate {reader.where} at {offset}: the segment that holds this offset was replaced during every attempt; "
+        "try again later"
+    )
     raise BackendUnavailableError(msg)
 
 
-def _tell_nobody(byte: int) -> None:
-    """Be a progress that nobody looks at."""
+def _ignore_progress(byte: int) -> None:
+    """Ignore progress."""

@@ -1,9 +1,9 @@
-"""Vacuum: what compaction and truncation left behind is removed, once nobody can still be relying on it.
+"""Vacuum: removes segments that compaction and truncation left behind, once nothing can rely on them any more.
 
-First the floor is raised to the end of what is compacted; a grace later, by the storage's own clock, the live segments
-below it go. A writer, reader or compactor trusts a listing for half of that time, so none claims a name that is free
-again. `floor_of` and `decide` are pure; a listing that is old can make them too cautious, and never too bold, as bounds
-are only ever raised and what a compacted segment holds is true for ever.
+A first run raises the floor to the end of the compacted segments. A grace later, by the storage's clock, the live
+segments below the floor are removed. Writers, readers and compactors trust a listing for half a grace, so none of them
+claims a name that became free. `floor_of` and `decide` are pure. A stale listing can only make them too cautious:
+bounds never go down and compacted segments never change.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from bucketlog.backend import ABSENT
 from bucketlog.clock import Staleness, to_seconds
-from bucketlog.errors import NotFoundError, StreamSettingsError
+from bucketlog.errors import BackendUnavailableError, NotFoundError, StreamSettingsError
 from bucketlog.format.names import SCRATCH
 from bucketlog.format.segments import chain
 from bucketlog.log.bounds import BoundsRecord, InForce, raise_bounds, read_record
@@ -33,16 +33,17 @@ if TYPE_CHECKING:
     from bucketlog.log.stream_state import StreamState
     from bucketlog.storage.root import Root
 
-_LARGE_BYTES = 8 * 1024 * 1024  # of segments that are larger one is read at a time
-_KEYS_A_DELETE = 1000  # as many as an object store takes in one request; in a directory appends wait for so many
+_LARGE_BYTES = 8 * 1024 * 1024  # segments larger than this are read one at a time
+_KEYS_A_DELETE = 1000  # the limit of an object store's request; in a directory, appends wait for one such batch
 _FOREVER_SECONDS = 100 * 365 * 24 * 3600.0
+_LOOKS_MAX = 16  # listings of a partition, before a vacuum gives up; almost always one is enough
 
 
 @dataclass(frozen=True, slots=True)
 class PartitionVacuum:
     """What a vacuum did in one partition, or would do.
 
-    What waits is no longer used, and is removed by a vacuum at `waiting_until` or later, by the storage's clock.
+    Waiting segments are unused; a vacuum removes them at `waiting_until` or later, by the storage's clock.
     """
 
     partition: str
@@ -64,86 +65,86 @@ class VacuumReport:
 
     @property
     def segments_removed(self) -> int:
-        """How many segments were removed."""
-        return sum(one.segments_removed for one in self.partitions)
+        """The number of segments that were removed."""
+        return sum(part.segments_removed for part in self.partitions)
 
     @property
     def bytes_removed(self) -> int:
-        """How many bytes they took."""
-        return sum(one.bytes_removed for one in self.partitions)
+        """Their size in bytes."""
+        return sum(part.bytes_removed for part in self.partitions)
 
     @property
     def segments_waiting(self) -> int:
-        """How many segments wait for their grace to pass."""
-        return sum(one.segments_waiting for one in self.partitions)
+        """The number of segments that wait for their grace to pass."""
+        return sum(part.segments_waiting for part in self.partitions)
 
     @property
     def bytes_waiting(self) -> int:
-        """How many bytes they take."""
-        return sum(one.bytes_waiting for one in self.partitions)
+        """Their size in bytes."""
+        return sum(part.bytes_waiting for part in self.partitions)
 
     @property
     def waiting_until(self) -> datetime | None:
-        """When the last of them may go, by the storage's clock; None when none waits."""
-        return max((one.waiting_until for one in self.partitions if one.waiting_until is not None), default=None)
+        """When the last of them may be removed, by the storage's clock; None if none waits."""
+        return max((part.waiting_until for part in self.partitions if part.waiting_until is not None), default=None)
 
 
-# -- what may go -------------------------------------------------------------------------------------------------------
+# -- what may be removed -----------------------------------------------------------------------------------------------
 
 
 def floor_of(compacted: Sequence[Segment], record: BoundsRecord) -> tuple[int, list[Segment]]:
-    """Return what the floor may be raised to, and the compacted segments that then hold alone what is between.
+    """Return the highest possible floor, and the compacted segments that would then be the only copy of events.
 
     Args:
-        compacted: All compacted segments of a listing, those that do not count included.
-        record: The bounds, as they were before it was made.
+        compacted: All compacted segments of a listing, including those that do not count.
+        record: The bounds, read before the listing.
     """
     # Only what compacted segments hold without a gap may be hidden (I23).
     floor = record.bounds.floor
     relied_on = []
-    for one in chain(compacted, start=record.bounds.start, floor=floor):
-        if _next(one) > floor:
-            relied_on.append(one)
-            floor = _next(one)
+    for segment in chain(compacted, start=record.bounds.start, floor=floor):
+        if _next(segment) > floor:
+            relied_on.append(segment)
+            floor = _next(segment)
     return floor, relied_on
 
 
 def covers(compacted: Iterable[Segment], *, start: int) -> dict[Segment, Segment]:
-    """Return the compacted segments that are contained in one other, and that other one.
+    """Return the compacted segments that another one contains, each with the segment that contains it.
 
-    No segment that contains another is itself among those that are contained, so all of these may go together. What
-    lies before the start is left out: it goes for another reason.
+    A segment that contains another is never contained itself, so all contained ones may be removed at once. Segments
+    before the start are left out, because truncation removes them.
 
     Args:
         compacted: All compacted segments of a listing.
-        start: The partition's.
+        start: The start of the partition's log.
     """
     # One other segment has to contain it, not several together (I27).
     contained: dict[Segment, Segment] = {}
     farthest: Segment | None = None
-    for one in sorted(compacted, key=lambda one: (one.first, -_next(one))):
-        if _next(one) <= start:
+    for segment in sorted(compacted, key=lambda segment: (segment.first, -_next(segment))):
+        if _next(segment) <= start:
             continue
-        if farthest is not None and _next(one) <= _next(farthest):
-            contained[one] = farthest
+        if farthest is not None and _next(segment) <= _next(farthest):
+            contained[segment] = farthest
         else:
-            farthest = one
+            farthest = segment
     return contained
 
 
 def out_of_use(found: Iterable[Segment], record: BoundsRecord) -> dict[Segment, datetime]:
-    """Return what the bounds put out of use, and since when: live segments below the floor, all before the start."""
+    """Return the unused segments, and since when: live ones below the floor, compacted ones before the start."""
     since: dict[Segment, datetime] = {}
-    for one in found:
+    for segment in found:
         for bounds, moment in record.steps:
-            if (one.first < bounds.floor) if one.next is None else (one.next <= bounds.start):
-                since[one] = moment
+            if (segment.first < bounds.floor) if segment.next is None else (segment.next <= bounds.start):
+                since[segment] = moment
                 break
     return since
 
 
 class Decision(NamedTuple):
-    """What goes now, and what only later. `waiting_until` is the moment from which all that waits may go."""
+    """The segments to remove now, and those to remove later; from `waiting_until` on, all of them may be removed."""
 
     remove: list[Segment]
     waiting: list[Segment]
@@ -151,20 +152,21 @@ class Decision(NamedTuple):
 
 
 def decide(spent: Mapping[Segment, datetime], *, now: datetime, grace: timedelta) -> Decision:
-    """Decide what of the segments that are out of use goes now.
+    """Decide which of the unused segments to remove now.
 
     Args:
-        spent: What is out of use, and since when.
-        now: The time, by the clock that those times are by.
-        grace: How long names that are out of use may still be believed in.
+        spent: The unused segments, and since when.
+        now: The current time, by the same clock.
+        grace: How long processes may still use an old listing.
     """
-    # The grace counts from the moment that put it out of use (I24).
-    later = {one: since + grace for one, since in spent.items() if now - since < grace}
-    return Decision([one for one in spent if one not in later], list(later), max(later.values(), default=None))
+    # The grace counts from the moment that put a segment out of use (I24).
+    later = {segment: since + grace for segment, since in spent.items() if now - since < grace}
+    remove = [segment for segment in spent if segment not in later]
+    return Decision(remove, list(later), max(later.values(), default=None))
 
 
-def _next(one: Segment) -> int:
-    return one.first if one.next is None else one.next
+def _next(segment: Segment) -> int:
+    return segment.first if segment.next is None else segment.next
 
 
 # -- doing it ----------------------------------------------------------------------------------------------------------
@@ -185,8 +187,9 @@ def vacuum(
     hasty = grace_seconds < settings.grace_seconds
     if hasty and not exclusive:
         msg = (
-            f"vacuum {state.where}: its writers and readers rely on a grace of {settings.grace_seconds:g} s, "
-            f"{grace_seconds:g} s is shorter; leave it out, or promise with exclusive=True that nobody else is active"
+            f"vacuum {state.where}: a grace of {grace_seconds:g} s is shorter than the {settings.grace_seconds:g} s "
+            "that its writers and readers rely on; leave it out, or promise with exclusive=True that no other process "
+            "is active"
         )
         raise StreamSettingsError(msg)
     if not dry_run:
@@ -195,28 +198,27 @@ def vacuum(
         timedelta(seconds=min(grace_seconds, _FOREVER_SECONDS)), settings.grace_seconds, dry_run, _Reading(progress)
     )
 
-    def one(name: str) -> PartitionVacuum:
+    def vacuum_one(name: str) -> PartitionVacuum:
         return _vacuum_partition(state.reader(name, settings), how)
 
     names = state.partitions()
     try:
-        # A directory is quick to look at: nothing is gained there by doing several at a time.
-        done = tuple(root.side_by_side(one, names))
+        done = tuple(root.side_by_side(vacuum_one, names))
     finally:
         if hasty and not dry_run:
-            state.look_anew()  # nobody else is active, but this handle is, and its listings are younger than the grace
+            state.look_anew()  # this handle is active, and its listings may be younger than the stream's grace
     return VacuumReport(state.name, done)
 
 
 class _How(NamedTuple):
     grace: timedelta
-    own_grace_seconds: float  # the stream's
+    own_grace_seconds: float  # the stream's own
     dry_run: bool
     reading: _Reading
 
 
 class _Reading:
-    """How many bytes were read of how many, as far as is known, over all partitions; and large ones in turn."""
+    """Counts the bytes read and their total over all partitions, and reads large segments one at a time."""
 
     def __init__(self, progress: Callable[[int, int], None] | None) -> None:
         self._progress = progress
@@ -231,14 +233,14 @@ class _Reading:
             if self._progress is not None:
                 self._progress(self._read, self._total)
 
-    def check(self, reader: PartitionReader, one: Segment) -> None:
-        with self._turn if one.size > _LARGE_BYTES else nullcontext():  # so that memory holds one of them
-            reader.check_compacted(one)
-        self.add(read=one.size)
+    def check(self, reader: PartitionReader, segment: Segment) -> None:
+        with self._turn if segment.size > _LARGE_BYTES else nullcontext():  # only one of them in memory
+            reader.check_compacted(segment)
+        self.add(read=segment.size)
 
 
 class _Removal:
-    """Removes segments of a partition, or only counts them."""
+    """Removes segments of a partition, or in a dry run only counts them."""
 
     def __init__(self, root: Root, folder: str, *, dry_run: bool) -> None:
         self._root, self._folder, self._dry_run = root, folder, dry_run
@@ -247,7 +249,7 @@ class _Removal:
         self.waiting_until: datetime | None = None
 
     def now(self) -> datetime:
-        """Return the time by the storage's clock; in a dry run, which writes nothing, by this machine's."""
+        """Return the time by the storage's clock; in a dry run, which must not write, by this machine's clock."""
         if self._now is None:
             self._now = self._root.clock.now() if self._dry_run else storage_time(self._root)
         return self._now
@@ -256,23 +258,23 @@ class _Removal:
         left = iter(segments)
         while batch := list(islice(left, _KEYS_A_DELETE)):
             if not self._dry_run:
-                keys = [one.key for one in batch]
+                keys = [segment.key for segment in batch]
                 if self._root.appender is not None:
-                    live = [one.key for one in batch if one.next is None]
+                    live = [segment.key for segment in batch if segment.next is None]
                     close_segments(self._root.appender, self._folder, live)
                 self._root.backend.delete(keys)
             self.segments_removed += len(batch)
-            self.bytes_removed += sum(one.size for one in batch)
+            self.bytes_removed += sum(segment.size for segment in batch)
 
     def wait_for(self, segments: Sequence[Segment], until: datetime | None) -> None:
         self.segments_waiting += len(segments)
-        self.bytes_waiting += sum(one.size for one in segments)
+        self.bytes_waiting += sum(segment.size for segment in segments)
         if until is not None and (self.waiting_until is None or until > self.waiting_until):
             self.waiting_until = until
 
 
 def _vacuum_partition(reader: PartitionReader, how: _How) -> PartitionVacuum:
-    """Raise a partition's floor, and remove what is out of use for a grace."""
+    """Raise a partition's floor, and remove the segments that have been unused for a grace."""
     root, folder = reader.root, reader.folder
     record, floor, contained, lowest_live = _look(reader, how)
     before = record.bounds
@@ -287,10 +289,10 @@ def _vacuum_partition(reader: PartitionReader, how: _How) -> PartitionVacuum:
     removal = _Removal(root, folder, dry_run=how.dry_run)
     removal.remove(contained)
     if lowest_live < record.bounds.floor or record.bounds.start:
-        # Listed once more, a part at a time: they may be a million, and strays may have landed since.
-        listed = takewhile(lambda one: one.first < record.bounds.floor, segments_after(root.backend, folder, 0))
-        while part := list(islice(listed, _KEYS_A_DELETE)):
-            spent = out_of_use((one for one in part if one not in contained), record)
+        # Listed again, in batches: there may be a million segments, and orphans may have been written since.
+        listed = takewhile(lambda segment: segment.first < record.bounds.floor, segments_after(root.backend, folder, 0))
+        while batch := list(islice(listed, _KEYS_A_DELETE)):
+            spent = out_of_use((segment for segment in batch if segment not in contained), record)
             if spent:
                 decision = decide(spent, now=removal.now(), grace=how.grace)
                 removal.remove(decision.remove)
@@ -308,12 +310,12 @@ def _vacuum_partition(reader: PartitionReader, how: _How) -> PartitionVacuum:
 
 
 def storage_time(root: Root) -> datetime:
-    """Return the time by the storage's clock: that of an object which is made for it, and removed.
+    """Return the time by the storage's clock, from an object that is created for this and removed.
 
-    The bounds' time is by that clock too, so it does not matter whether ours is right.
+    The bounds are dated by the same clock, so this machine's clock may be wrong.
 
     Raises:
-        CapabilityError: The storage keeps no times.
+        CapabilityError: The storage does not keep modification times.
     """
     key = f"{SCRATCH}now-{root.clock.write_id()}"
     try:
@@ -331,46 +333,53 @@ class _Look(NamedTuple):
 
 
 def _look(reader: PartitionReader, how: _How) -> _Look:
-    """List a partition, and read and check whatever will hold alone what is removed, or hidden by the floor."""
+    """List a partition, and check every segment that is to become the only copy of events.
+
+    Raises:
+        NotFoundError: A listed segment is missing, twice in a row.
+        BackendUnavailableError: Segments were removed during every attempt.
+    """
     root, folder = reader.root, reader.folder
     checked: set[str] = set()
     missing = ""
-    while True:
+    for _ in range(_LOOKS_MAX):
         age = Staleness(root.clock)
         record = read_record(root, folder, where=reader.where)
         compacted: list[Segment] = []
         lowest_live = float("inf")
-        for one in segments_after(root.backend, folder, 0):
-            if one.next is not None:
-                compacted.append(one)
+        for segment in segments_after(root.backend, folder, 0):
+            if segment.next is not None:
+                compacted.append(segment)
             else:
-                lowest_live = min(lowest_live, one.first)
+                lowest_live = min(lowest_live, segment.first)
         floor, relied_on = floor_of(compacted, record)
         contained = covers(compacted, start=record.bounds.start)
         look = _Look(record, floor, contained, lowest_live)
         if how.dry_run:
             return look
-        todo = {one.key: one for one in (*relied_on, *contained.values()) if one.key not in checked}
-        how.reading.add(total=sum(one.size for one in todo.values()))
+        todo = {item.key: item for item in (*relied_on, *contained.values()) if item.key not in checked}
+        how.reading.add(total=sum(item.size for item in todo.values()))
         key = ""
         try:
-            for key, one in todo.items():
-                how.reading.check(reader, one)
+            for key, segment in todo.items():
+                how.reading.check(reader, segment)
                 checked.add(key)
         except NotFoundError:
             if key == missing:
                 raise
-            missing = key  # another vacuum removed it: what contains it will be listed now
+            missing = key  # another vacuum removed it; the next listing shows the segment that contains it
             continue
         # An old listing decides nothing (I18).
         if age.seconds() < how.own_grace_seconds / 2:
             return look
+    msg = f"vacuum {reader.where}: its segments changed during each of {_LOOKS_MAX} attempts; try again later"
+    raise BackendUnavailableError(msg)
 
 
 def close_segments(appender: AppendBackend, folder: str, keys: Iterable[str]) -> None:
-    """See to it that segments never grow again: a writer that believes in one is then refused, and looks anew.
+    """Seal segments, so that a writer with an old listing cannot append to one and lists again.
 
-    They are closed already, but for copies of a directory that lost their modes.
+    They are sealed already, except in a copy of the directory that lost the files' modes.
     """
     for key in keys:
         if not appender.is_sealed(key):

@@ -1,4 +1,4 @@
-"""Verification: read everything, check everything, report instead of raising; and the numbers of a stream."""
+"""Verification: reads and checks a whole stream, and reports problems instead of raising. Also: a stream's size."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong: where, and what. `partition` is empty for what concerns all of the stream."""
+    """One problem and its place. `partition` is empty if it concerns the whole stream."""
 
     partition: str
     what: str
@@ -40,7 +40,7 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class VerifyReport:
-    """What `stream.verify()` found; `ok` when there are no problems."""
+    """The result of `stream.verify()`."""
 
     stream: str
     partitions: int
@@ -51,15 +51,16 @@ class VerifyReport:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing is wrong."""
+        """Whether there are no problems."""
         return not self.problems
 
 
 @dataclass(frozen=True, slots=True)
 class PartitionStats:
-    """The numbers of a partition: offsets `[start, next_offset)`, and what is stored for them.
+    """The size of a partition: its offsets `[start, next_offset)`, and the segments that hold them.
 
-    Of `segments` and `bytes`, so many are compacted. What no longer counts and waits for a vacuum is not among them.
+    `compacted_segments` and `compacted_bytes` are the compacted share of `segments` and `bytes`. Segments that wait for
+    a vacuum are excluded.
     """
 
     partition: str
@@ -72,13 +73,13 @@ class PartitionStats:
 
     @property
     def events(self) -> int:
-        """How many events the log holds."""
+        """The number of events."""
         return self.next_offset - self.start
 
 
 @dataclass(frozen=True, slots=True)
 class StreamStats:
-    """The numbers of a stream."""
+    """The size of a stream."""
 
     stream: str
     partition_by: str | None
@@ -86,49 +87,49 @@ class StreamStats:
 
     @property
     def events(self) -> int:
-        """How many events the log holds."""
-        return sum(one.events for one in self.partitions)
+        """The number of events."""
+        return sum(part.events for part in self.partitions)
 
     @property
     def segments(self) -> int:
-        """How many segments hold them."""
-        return sum(one.segments for one in self.partitions)
+        """The number of segments that hold them."""
+        return sum(part.segments for part in self.partitions)
 
     @property
     def bytes(self) -> int:
-        """How many bytes these take."""
-        return sum(one.bytes for one in self.partitions)
+        """The size of these segments in bytes."""
+        return sum(part.bytes for part in self.partitions)
 
     @property
     def compacted_segments(self) -> int:
-        """How many of the segments are compacted."""
-        return sum(one.compacted_segments for one in self.partitions)
+        """The number of segments that are compacted."""
+        return sum(part.compacted_segments for part in self.partitions)
 
     @property
     def compacted_bytes(self) -> int:
-        """How many of the bytes are those of compacted segments."""
-        return sum(one.compacted_bytes for one in self.partitions)
+        """The size of the compacted segments in bytes."""
+        return sum(part.compacted_bytes for part in self.partitions)
 
 
 def stats(state: StreamState) -> StreamStats:
-    """Count, reading no more than the newest segment of each partition.
+    """Count a stream's events, segments and bytes, reading only the newest segment of each partition.
 
     Raises:
-        CorruptSegmentError: A newest segment is damaged.
+        CorruptSegmentError: The newest segment of a partition is damaged.
     """
     found = []
     for name in state.partitions():
         reader = state.reader(name)
         listed = reader.list_segments()
         end = reader.end()
-        compacted = [one.size for one in listed if one.next is not None]
+        compacted = [segment.size for segment in listed if segment.next is not None]
         found.append(
             PartitionStats(
                 name,
                 reader.bounds.start,
                 end,
                 segments=len(listed),
-                bytes=sum(one.size for one in listed),
+                bytes=sum(segment.size for segment in listed),
                 compacted_segments=len(compacted),
                 compacted_bytes=sum(compacted),
             )
@@ -147,11 +148,11 @@ class _Findings:
 
 
 def verify(state: StreamState) -> VerifyReport:
-    """Read and check everything of a stream.
+    """Read and check a whole stream.
 
     Raises:
         BackendUnavailableError: The storage could not be read, which says nothing about damage.
-        AccessDeniedError: As before.
+        AccessDeniedError: As for BackendUnavailableError.
     """
     findings = _Findings()
     settings = StreamSettings()
@@ -181,7 +182,7 @@ def _verify_index(reader: PartitionReader, segment: Segment, findings: _Findings
         if opened is not None:
             opened.check()
     except NotFoundError:
-        return  # merged with others and removed meanwhile: what counts now is read below
+        return  # it was merged with others and removed; the segments that count now are read below
     except DamageError as err:
         damage = reader.damaged(err)
     except CorruptSegmentError as err:
@@ -211,7 +212,7 @@ def _verify_partition(reader: PartitionReader, findings: _Findings, *, by_day: b
             )
             continue
         if len(events) != region.events:
-            what = f"{len(events)} lines stand where the trailers say {region.events}"
+            what = f"{len(events)} lines, but the trailers say {region.events}"
             findings.problems.append(Problem(name, what, region.key, region.byte, region.first))
         findings.commits += len(region.spans)
         findings.events += len(events)
@@ -222,10 +223,10 @@ def _verify_partition(reader: PartitionReader, findings: _Findings, *, by_day: b
                 )
             seen.add(event.id)
             if by_day and findings.days.setdefault(event.id, name) != name:
-                what = f"the id {event.id!r} is stored on {findings.days[event.id]} too: two writers raced"
+                what = f"the id {event.id!r} is also stored on {findings.days[event.id]}: two writers raced"
                 findings.problems.append(Problem(name, what, region.key, offset=event.offset or 0))
     for key, size in listed.items():
-        one = parse_segment(reader.folder, key.removeprefix(reader.folder), size)
-        if one is not None and one.next is None and one.first > reader.offset:
-            what = f"{key} is not connected to the log, which ends at offset {reader.offset}: a segment is missing"
-            findings.problems.append(Problem(name, what, key, offset=one.first))
+        stored = parse_segment(reader.folder, key.removeprefix(reader.folder), size)
+        if stored is not None and stored.next is None and stored.first > reader.offset:
+            what = f"{key} does not continue the log, which ends at offset {reader.offset}: a segment is missing"
+            findings.problems.append(Problem(name, what, key, offset=stored.first))
