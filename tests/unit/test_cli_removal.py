@@ -102,7 +102,7 @@ def test_truncate_dry_run_tells_the_same_and_does_nothing(run, store, tmp_path):
     ("arguments", "code", "words"),
     [
         ("orders", 2, "--before"),
-        ("orders --before yesterday", 2, "is no time"),
+        ("orders --before yesterday", 2, "is not a valid time"),
         ("orders --before -3", 2, ""),
         ("nope --before 3", 1, "there is no stream 'nope'"),
         ("orders --before 11", 3, "beyond the end"),

@@ -357,7 +357,7 @@ def test_a_day_is_a_date_a_time_or_a_text(store):
     }
     assert store.read_credibility_snapshot("2026-02-06") is None
     for wrong in (5, None, 1.5):
-        with pytest.raises(TypeError, match="give a date, a datetime or a text"):
+        with pytest.raises(TypeError, match="pass a date, a datetime or a str"):
             store.write_credibility_snapshot(day=wrong, report=1)
 
 
