@@ -136,7 +136,7 @@ class ReadOnlyError(BucketlogError, PermissionError):
 
 
 class OffsetOutOfRangeError(BucketlogError, IndexError):
-    """An offset lies before the start of a partition or beyond its head. Use an offset between the two."""
+    """An offset lies before the start of a partition's log or beyond its end. Use an offset between the two."""
 
     def __init__(
         self, message: str, *, partition: str = "", offset: int = -1, start: int = -1, next_offset: int = -1

@@ -102,7 +102,7 @@ def test_the_demo_imports_every_departure_once_by_day(demo, sample):
     assert report.ok
 
 
-def test_the_demo_s_consumer_goes_on_behind_the_last_acknowledgement(demo):
+def test_the_demo_s_consumer_resumes_after_the_last_acknowledgement(demo):
     _, printed = demo
 
     assert "2,250 handled, 2,000 acknowledged, then killed" in printed

@@ -1,4 +1,4 @@
-"""The example of signals: killed and resumed over and over, it ends with the result of a run that nobody disturbed."""
+"""The example of signals: killed and resumed many times, it ends with the result of an undisturbed run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The bounds of a partition: only ever raised, by whoever and however late, and since when they were in force."""
+"""The bounds of a partition never go down, and their record says since when they are in force."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_what_one_attempt_found_is_not_the_result_of_the_next(place):
 
 # (I22)
 def test_late_write_of_older_bounds_changes_nothing(place):
-    """A put that nobody waits for any more lands after the bounds were raised further."""
+    """A PUT whose caller gave up is applied after the bounds were raised further."""
     slow, quick = place.open(), place.open()
     raised(quick, floor=1)
     slow.backend.plan = lambda call: Hold() if call.method == "put" else None
@@ -130,9 +130,9 @@ def test_late_write_of_older_bounds_changes_nothing(place):
         raised(slow, start=2, floor=2)
     raised(quick, floor=7)
 
-    told = slow.backend.release()
+    answers = slow.backend.release()
 
-    assert all(isinstance(one, ConflictError) for one in told)
+    assert all(isinstance(answer, ConflictError) for answer in answers)
     assert read_bounds(quick.backend, FOLDER, where="test") == Bounds(0, 7)
 
 
@@ -163,7 +163,7 @@ def test_many_at_once_end_with_the_highest_of_all(place):
         try:
             for step in range(1, 6):
                 raised(roots[number], start=step * 10 + number, floor=step * 100 - number)
-        except BaseException as err:  # noqa: BLE001  (told below)
+        except BaseException as err:  # noqa: BLE001  (asserted below)
             failures.append(err)
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
@@ -192,7 +192,7 @@ def test_many_at_once_end_with_the_highest_of_all(place):
         *(b'{"start": -1, "floor": 0}', b'{"start": true, "floor": 1}', b'{"start": null, "floor": 1}'),
     ],
 )
-def test_damaged_bounds_are_told_and_left_alone(place, garbage):
+def test_damaged_bounds_are_reported_and_not_changed(place, garbage):
     root = place.open()
     place.backend.put(KEY, garbage)
 
@@ -214,7 +214,7 @@ def test_damaged_bounds_are_told_and_left_alone(place, garbage):
         *('[[0, 9, "2026-02-05T12:00:00Z"]]', '[[0, 3, "2026-02-05T12:00:00Z"], [0, 2, "2026-02-05T12:00:00Z"]]'),
     ],
 )
-def test_damaged_past_is_told_to_a_vacuum_and_ignored_by_readers(place, steps):
+def test_a_damaged_history_fails_a_vacuum_and_is_ignored_by_readers(place, steps):
     root = place.open()
     place.backend.put(KEY, b'{"start": 0, "floor": 5, "raised": %b}' % steps.encode())
 
@@ -227,7 +227,7 @@ def test_damaged_past_is_told_to_a_vacuum_and_ignored_by_readers(place, steps):
 
 
 class Times:
-    """Lets a backend tell times that a test sets."""
+    """Makes a backend report the times that a test sets."""
 
     def __init__(self, root):
         self.now = MOMENT
@@ -263,7 +263,7 @@ def test_record_tells_since_when_bounds_are_in_force(place):
     assert stored(place)["raised"] == [[0, 3, "2026-02-05T12:00:00.000000Z"]]
 
 
-def test_frequent_raising_postpones_nothing_for_ever(place):
+def test_frequent_raising_does_not_postpone_removal(place):
     """However often bounds are raised, what was below them a grace and a bit ago is known to be."""
     root = place.open()
     times = Times(root)
@@ -308,7 +308,7 @@ def test_record_is_of_one_moment(place):
     assert record.version == place.backend.head(KEY).version
 
 
-def test_bounds_that_are_another_at_every_look_are_told(place):
+def test_bounds_that_are_replaced_during_every_attempt_raise(place):
     root = place.open()
     raised(root, floor=3)
     head = root.backend.head
@@ -318,7 +318,7 @@ def test_bounds_that_are_another_at_every_look_are_told(place):
         read_record(root, FOLDER, where="test")
 
 
-def test_rivals_that_never_let_it_through_are_told(place):
+def test_rivals_that_win_every_attempt_raise_a_conflict(place):
     root = place.open()
     raised(root, floor=3)
     other = place.open()

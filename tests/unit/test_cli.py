@@ -220,7 +220,7 @@ def test_a_cursor_file_makes_every_run_go_on_where_the_last_one_ended(run, store
     assert [ids(out) for out in (first, second, third, fourth)] == [["e1", "e2"], ["e3"], ["e4"], []]
 
 
-def test_a_cursor_file_that_holds_none_is_told_and_left_alone(run, store):
+def test_a_cursor_file_without_a_cursor_is_refused_and_not_changed(run, store):
     store.stream("orders").append(event(1))
     Path("cursor").write_text("[]")
 
@@ -451,7 +451,7 @@ def test_a_dry_run_of_compact_tells_what_would_be_merged_and_changes_nothing(run
     before = files()
 
     shown = [table(run("compact", "store", *args, "--dry-run")[1]) for args in ((), ("orders",))]
-    told = run("compact", "store", "orders", "--dry-run", "--json")[1]
+    planned = run("compact", "store", "orders", "--dry-run", "--json")[1]
 
     orders, days = str(uncompacted["orders"]), str(uncompacted["days"])
     assert shown[0] == [
@@ -461,7 +461,12 @@ def test_a_dry_run_of_compact_tells_what_would_be_merged_and_changes_nothing(run
         ["total", "4", "4", str(sum(uncompacted.values()))],
     ]
     assert shown[1] == [["partition", "segments before", "bytes before"], ["0", "1", orders]]
-    assert json.loads(told) == {"stream": "orders", "partition": "0", "segments_before": 1, "bytes_before": int(orders)}
+    assert json.loads(planned) == {
+        "stream": "orders",
+        "partition": "0",
+        "segments_before": 1,
+        "bytes_before": int(orders),
+    }
     assert files() == before
 
 
@@ -471,16 +476,16 @@ def test_compact_tells_programs_of_every_partition(run, store, uncompacted):
 
     code, out, _ = run("compact", "store", "--json")
 
-    told = [json.loads(line) for line in out.splitlines()]
+    printed = [json.loads(line) for line in out.splitlines()]
     assert code == 0
-    assert [(one["stream"], one["partition"], one["events"], one["segments_before"]) for one in told] == [
+    assert [(one["stream"], one["partition"], one["events"], one["segments_before"]) for one in printed] == [
         ("days", "2026-02-05", 1, 1),
         ("days", "2026-02-06", 2, 1),
         ("days", "2026-02-07", 1, 1),
         ("orders", "0", 0, 0),
     ]
-    assert sum(one["bytes_after"] for one in told[:3]) == store.stream("days").stats().bytes
-    assert told[3] == dict.fromkeys(told[3], 0) | {"stream": "orders", "partition": "0"}
+    assert sum(one["bytes_after"] for one in printed[:3]) == store.stream("days").stats().bytes
+    assert printed[3] == dict.fromkeys(printed[3], 0) | {"stream": "orders", "partition": "0"}
 
 
 def test_compact_of_a_damaged_stream_ends_with_3_and_shows_what_was_done_before(run, store, uncompacted, tmp_path):
@@ -568,7 +573,7 @@ def test_a_column_named_commit_is_kept_unless_it_is_a_segment_s(run):
     assert json.loads(run("read", "store", "builds", "--json")[1])["data"] == {"commit": "5f3a9c1"}
 
 
-def test_the_kind_of_file_is_told_by_its_name_or_by_an_option(run):
+def test_the_name_or_an_option_says_the_format_of_a_file(run):
     Path("a.tsv").write_text("x\ty\n1,5\t2\n")
     Path("a.txt").write_text("x;y\n3;4\n")
 
@@ -604,7 +609,7 @@ def test_import_stops_at_a_bad_line_with_all_before_it_stored_and_none_after_it(
     assert ids(run("read", "store", "orders", "--json")[1]) == ["e1", "e2"]
 
 
-def test_import_passes_over_bad_lines_when_told_to_and_counts_them(run):
+def test_import_skips_and_counts_bad_lines_with_skip_bad(run):
     lines = ['{"id": "e1", "type": "t"}', "x", '{"id": "e2", "type": ""}', '{"id": "e3", "type": "t"}', '{"id": 1.5}']
 
     code, out, err = run("import", "store", "orders", "--skip-bad", stdin="\n".join(lines).encode())
@@ -639,7 +644,7 @@ def test_import_tells_how_far_it_came_when_the_store_refuses(run, store):
         ("orders.csv --format xml", "xml"),
     ],
 )
-def test_wrong_usage_of_import_is_told_before_anything_is_made(run, args, says):
+def test_wrong_usage_of_import_is_refused_before_anything_is_created(run, args, says):
     Path("orders.csv").write_text(ORDERS_CSV)
     Path("bad.csv").write_text("a,a\n")
 
@@ -692,7 +697,7 @@ def test_the_reference_page_is_what_the_commands_say_of_themselves():
     assert page.read_text() == reference(), "run: python -m bucketlog.cli.reference docs/cli.md"
 
 
-def test_every_storage_is_told_by_the_url_and_its_options(run, s3_url, s3_bucket):
+def test_the_url_and_its_options_reach_every_storage(run, s3_url, s3_bucket):
     options = [word for key, value in s3_bucket.items() for word in ("-o", f"{key}={value}")]
 
     run("append", f"{s3_url}/prod", "orders", "[1]", "--type", "t", *options)
@@ -702,7 +707,7 @@ def test_every_storage_is_told_by_the_url_and_its_options(run, s3_url, s3_bucket
     assert json.loads(out)["data"] == [1]
 
 
-def test_an_option_that_the_storage_does_not_know_is_told(tmp_path):
+def test_an_option_that_the_storage_does_not_know_is_refused(tmp_path):
     with bucketlog.open(tmp_path / "store"):
         pass
 

@@ -1,4 +1,4 @@
-"""`bucketlog conformance`: what it runs, tells and leaves behind."""
+"""`bucketlog conformance`: what it runs, prints and leaves behind."""
 
 import importlib.util
 import re
@@ -108,7 +108,7 @@ def test_one_writer_is_enough_when_that_is_promised(run):
     assert row(out, "event store") == (1, 1, 0, 0)
 
 
-def test_what_the_time_does_not_suffice_for_is_told_and_is_no_success(run, monkeypatch):
+def test_tests_that_ran_out_of_time_are_reported_and_fail_the_run(run, monkeypatch):
     monkeypatch.setattr(conformance, "TIME_LIMIT_SECONDS", -1.0)
 
     code, out, _ = run("memory://late", "-k", ONE_TEST)

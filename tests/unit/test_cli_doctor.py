@@ -1,4 +1,4 @@
-"""`bucketlog doctor`, and the diagnosis behind it: what it finds in places that are well, and in some that are not."""
+"""`bucketlog doctor` and its diagnosis: the findings for healthy locations and for broken ones."""
 
 import json
 import re
@@ -55,7 +55,7 @@ class Wrapped(BackendWrapper):
 
 
 def refuse(*_args, **_more):
-    msg = "refused; see to credentials and permissions"
+    msg = "refused; check the credentials and permissions"
     raise AccessDeniedError(msg)
 
 
@@ -185,7 +185,7 @@ def test_versioning_is_a_warning_unless_old_versions_are_removed(s3_url, s3_buck
 
 
 @pytest.mark.parametrize("method", ["put", "get", "list"])
-def test_each_missing_permission_is_told_apart_and_fails(memory, method):
+def test_each_missing_permission_is_a_failure_of_its_own(memory, method):
     backend = Wrapped(memory)
     setattr(backend, method, refuse)
 

@@ -140,7 +140,7 @@ def test_numbers_of_csv_are_read_as_such_when_asked_for_and_only_in_the_data():
         ("-1000", {"time_format": "unix-ms"}, datetime(1969, 12, 31, 23, 59, 59, tzinfo=UTC)),
     ],
 )
-def test_times_are_understood_as_told(value, mapping, expected):
+def test_times_are_parsed_as_the_options_say(value, mapping, expected):
     assert to_event({"time": value}, type="t", **mapping).time == expected
 
 

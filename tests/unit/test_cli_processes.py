@@ -81,7 +81,7 @@ def test_tail_ends_when_its_reader_has_gone_although_nothing_comes(store):
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is always full")
-def test_an_output_that_cannot_be_written_is_told_and_ends_with_3(store):
+def test_an_output_that_cannot_be_written_is_reported_and_ends_with_3(store):
     with Path("/dev/full").open("w") as full:
         code, _, said = run("read", store.url, "orders", stdout=full)
 

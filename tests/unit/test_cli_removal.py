@@ -92,10 +92,10 @@ def test_truncate_of_one_partition_leaves_the_others(run, store):
 def test_truncate_dry_run_tells_the_same_and_does_nothing(run, store, tmp_path):
     before = contents(tmp_path)
 
-    told = run("truncate store orders --before 4 --dry-run")
+    planned = run("truncate store orders --before 4 --dry-run")
 
     assert contents(tmp_path) == before
-    assert told == run("truncate store orders --before 4")
+    assert planned == run("truncate store orders --before 4")
 
 
 @pytest.mark.parametrize(
@@ -186,10 +186,10 @@ def test_vacuum_as_json_has_a_line_for_every_partition(run, store, tmp_path):
 def test_vacuum_dry_run_tells_the_same_and_does_nothing(run, store, tmp_path):
     before = contents(tmp_path)
 
-    told = run("vacuum store --grace 0 --exclusive --dry-run")
+    planned = run("vacuum store --grace 0 --exclusive --dry-run")
 
     assert contents(tmp_path) == before
-    assert told == run("vacuum store --grace 0 --exclusive")
+    assert planned == run("vacuum store --grace 0 --exclusive")
 
 
 @pytest.mark.parametrize(

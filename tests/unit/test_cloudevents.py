@@ -155,7 +155,7 @@ def test_every_cloudevent_comes_back_from_its_event(extra):
     one = Event.from_cloudevent(copy.deepcopy(original))
     back = one.to_cloudevent()
 
-    if "time" not in original:  # when it came is told beside it
+    if "time" not in original:  # the time of arrival is compared separately
         assert json.loads(back.pop("bucketlogevent")) == {"time": one.time.isoformat().replace("+00:00", "Z")}
     assert back == original
     assert Event.from_cloudevent(one.to_cloudevent()) == one

@@ -80,7 +80,7 @@ def test_merging_takes_the_farther_of_the_two_everywhere(one, other):
 
 
 @pytest.mark.parametrize(
-    ("offsets", "told"),
+    ("offsets", "why"),
     [
         ({"": 1}, "non-empty str"),
         ({1: 1}, "non-empty str"),
@@ -95,8 +95,8 @@ def test_merging_takes_the_farther_of_the_two_everywhere(one, other):
         ("a", "found str"),
     ],
 )
-def test_what_is_no_cursor_is_refused_at_the_call(offsets, told):
-    with pytest.raises(InvalidValueError, match=told) as caught:
+def test_an_invalid_cursor_is_refused_at_the_call(offsets, why):
+    with pytest.raises(InvalidValueError, match=why) as caught:
         Cursor(offsets)
 
     assert isinstance(caught.value, (BucketlogError, ValueError, TypeError))

@@ -472,14 +472,14 @@ def test_compacted_segments_bounds_and_strays_are_read_as_the_page_says(tmp_path
     (folder / f"{0:020}-{6:020}.jsonl.zst").write_bytes(packed(union))
     (folder / f"{2:020}-{4:020}.jsonl.zst").write_bytes(packed(live[2].read_bytes()))
 
-    for removed in ([], [0], [0, 2, 4]):  # as vacuum goes on
+    for removed in ([], [0], [0, 2, 4]):  # as vacuum proceeds
         for first in removed:
             live[first].unlink(missing_ok=True)
         with bucketlog.open(tmp_path, read_only=True) as store:
             assert list(store.stream("s").read()) == events
             assert list(store.stream("s").read({"0": 3})) == events[3:]
 
-    live[4].write_bytes(live[6].read_bytes())  # a stray below the floor
+    live[4].write_bytes(live[6].read_bytes())  # an orphan below the floor
     (folder / "bounds.json").write_text('{"start": 2, "floor": 6}')
     with bucketlog.open(tmp_path, read_only=True) as store:
         assert list(store.stream("s").read()) == events[2:]
@@ -533,7 +533,7 @@ def test_the_summary_on_the_page_is_like_a_real_one(tmp_path):
 
 
 def compacted_store(root: Path, *, event_id, commits: list[int]) -> list[Event]:
-    """Make a store with one compacted segment of commits of so many events."""
+    """Make a store with one compacted segment, from commits of the given numbers of events."""
     events = [
         Event(
             type=f"t{number % 3}",
@@ -668,7 +668,7 @@ def test_every_byte_of_a_compacted_segment_is_checked(tmp_path, monkeypatch):
         assert found == lines  # a bit that means nothing to zstd, such as those that fill up a byte
 
 
-def test_bucketlog_finds_damage_in_an_index_and_never_hands_out_what_is_not_stored(tmp_path, monkeypatch):
+def test_bucketlog_finds_damage_in_an_index_and_never_returns_what_is_not_stored(tmp_path, monkeypatch):
     monkeypatch.setattr(compacting, "BLOCK_BYTES", 700)
     events = compacted_store(tmp_path, event_id=at_random, commits=[1, 36, 3])
     path = only_compacted(tmp_path)

@@ -1,4 +1,4 @@
-"""The ids of a partition: exactly those that are stored, however they come, in bounded memory."""
+"""The ids of a partition: exactly the stored ones, in any order of arrival, in bounded memory."""
 
 import random
 import subprocess
@@ -57,14 +57,14 @@ ID_KINDS = {
 
 
 class Against(RuleBasedStateMachine):
-    """`Ids` beside a dict: what is learnt, forgotten and put away, and then asked for."""
+    """`Ids` compared with a dict, while ids are learnt, forgotten and evicted."""
 
     def __init__(self):
         super().__init__()
         self.stored = []  # by offset
         self.kind = "mixed"
         self.ids = Ids(lambda first, following: self.stored[first:following])
-        self.learnt = 0  # up to this offset the ids were told
+        self.learnt = 0  # the ids up to this offset were learnt
 
     @initialize(kind=st.sampled_from(sorted(ID_KINDS)))
     def begin(self, kind):
@@ -83,14 +83,14 @@ class Against(RuleBasedStateMachine):
     @precondition(lambda self: self.stored)
     @rule(data=st.data())
     def learn_again(self, data):
-        """A listing that was made anew begins at a region that was read before."""
+        """A new listing may begin at a region that was read before."""
         begin = data.draw(st.integers(0, len(self.stored) - 1))
         self.ids.learn(self.stored[begin:], begin)
 
     @precondition(lambda self: self.stored)
     @rule(data=st.data())
-    def begin_anew(self, data):
-        """Part of it is compacted; of that the index is learnt, and of the rest the ids."""
+    def start_over(self, data):
+        """One part is compacted and learnt by its index; the ids of the rest are learnt."""
         compacted_to = data.draw(st.integers(0, len(self.stored)))
         cut = data.draw(st.integers(0, compacted_to))
         self.ids.clear()
@@ -146,7 +146,7 @@ def test_every_id_that_was_ever_learnt_is_found_at_its_offset(kind):
     assert not any(ids.find(ID_KINDS[kind](number)) is not None for number in range(500, 900))
 
 
-def test_ids_that_ascend_are_told_to_be_new_without_reading_anything():
+def test_ascending_ids_are_known_to_be_new_without_reading_anything():
     chance = random.Random(1)
     stored = [uuid7(number, chance) for number in range(400)]
 
@@ -184,7 +184,7 @@ def test_ids_before_the_start_of_the_log_are_free_and_may_be_stored_again():
 def test_two_runs_that_begin_at_one_offset_are_not_taken_for_each_other():
     stored = [ID_KINDS["random"](number) for number in range(60)]
     ids = Ids(lambda first, following: stored[first:following])
-    ids.learn(stored[: 2 * RUN_EVENTS], 0)  # [0, 8) is put away
+    ids.learn(stored[: 2 * RUN_EVENTS], 0)  # [0, 8) is evicted
     assert ids.find(stored[0]) == 0
     ids.learn(stored[: RUN_EVENTS - 1], 0)  # read again: in time another run begins at 0, and reaches farther
     for begin in range(2 * RUN_EVENTS, 5 * RUN_EVENTS):
@@ -194,7 +194,7 @@ def test_two_runs_that_begin_at_one_offset_are_not_taken_for_each_other():
         assert [ids.find(one) for one in stored[: 5 * RUN_EVENTS]] == [*range(5 * RUN_EVENTS)]
 
 
-def test_what_was_put_away_is_read_once_for_neighbours():
+def test_an_evicted_run_is_read_once_for_neighbours():
     stored = [ID_KINDS["random"](number) for number in range(200)]
     reads = []
 

@@ -83,7 +83,7 @@ def test_an_offset_is_found_in_the_segment_before_it(steps, offset, floor):
     assert names.requests <= 10
 
 
-def test_what_a_compacted_segment_takes_the_place_of_is_passed_over():
+def test_segments_that_a_compacted_one_replaces_are_skipped():
     names = live(range(100_000), compacted_name(0, 99_990))
 
     found = list(skim(names, FOLDER, 0))

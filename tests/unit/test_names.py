@@ -161,6 +161,6 @@ def test_what_cannot_be_a_name_is_refused_saying_what_it_was_to_name(name, why):
 
 
 @pytest.mark.parametrize("part", ["%FF", "%C3", "a%E2%82"])
-def test_a_part_that_no_name_was_encoded_to_is_told(part):
+def test_a_component_that_no_name_encodes_to_is_recognised(part):
     with pytest.raises(UnicodeDecodeError):
         decode_name(part)

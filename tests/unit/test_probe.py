@@ -1,4 +1,4 @@
-"""The probe believes what it sees: honest backends pass, and each wrong one is told apart by its own check."""
+"""The probe believes what it sees: honest backends pass, and each wrong one fails a check of its own."""
 
 import threading
 from collections import Counter
@@ -147,7 +147,7 @@ def test_the_probe_costs_at_most_forty_requests():
     assert backend.requests["put"] >= 3 * RIVALS
 
 
-def test_nothing_is_left_behind():
+def test_the_probe_removes_all_its_objects():
     backend = open_memory("memory://probe-clean", {}, create=True)
     backend.put("streams/x", b"mine")
 
@@ -346,7 +346,7 @@ class TellsEveryWinnerThatItLost(DictBackend):
 
 
 class AnswersTheFirstRaceWith409(DictBackend):
-    """All rivals are in each other's way, and nobody lands."""
+    """All rivals block each other, and none of them wins."""
 
     def put(self, key, data, *, if_version=ANY):
         with self.lock:
@@ -371,7 +371,7 @@ def test_an_unclear_answer_is_settled_by_reading_back(unclear):
     assert not probe(unclear(), SystemClock()).unsafe()
 
 
-def test_a_store_where_nobody_ever_wins_fails():
+def test_storage_where_no_rival_ever_wins_fails():
     class NobodyWins(DictBackend):
         def check(self, key, if_version):
             if if_version is ABSENT:
@@ -580,7 +580,7 @@ def test_a_storage_that_fails_is_an_error_and_what_was_written_is_removed(error)
     assert not backend.objects
 
 
-def test_the_first_error_is_the_one_that_is_told():
+def test_the_first_error_is_the_one_that_is_raised():
     class FailsAllOver(DictBackend):
         def list(self, prefix, *, start_after="", delimiter=False):
             raise BackendUnavailableError("first")
@@ -593,7 +593,7 @@ def test_the_first_error_is_the_one_that_is_told():
 
 
 @pytest.mark.parametrize("error", [BackendUnavailableError, OutcomeUnknownError])
-def test_a_storage_that_takes_no_writes_is_told_as_such(error):
+def test_storage_that_accepts_no_writes_raises_its_error(error):
     class TakesNoWrites(DictBackend):
         def put(self, key, data, *, if_version=ANY):
             raise error("come back later")

@@ -287,7 +287,7 @@ def test_a_store_of_another_format_is_refused(putting, format_name, says):
         b'{"format":"bucketlog/1","mode":"put"}',
     ],
 )
-def test_garbage_in_bucketlog_json_is_told_and_kept(putting, data):
+def test_garbage_in_bucketlog_json_is_reported_and_kept(putting, data):
     putting.put("bucketlog.json", data)
 
     with pytest.raises(CorruptCheckpointError, match=f"{putting.url}/bucketlog.json") as caught:
@@ -441,7 +441,7 @@ def test_a_bad_proof_of_yesterday_does_not_refuse_storage_that_was_mended(memory
     assert opened(putting).writable
 
 
-def test_a_versioned_bucket_without_conditions_is_told_by_that(memory):
+def test_the_error_for_a_versioned_bucket_without_conditions_says_so(memory):
     class Versioned(Overwrites):
         etag_form = "unquoted"
         versioned = False
@@ -454,7 +454,7 @@ def test_a_versioned_bucket_without_conditions_is_told_by_that(memory):
         opened(Versioned(memory))
 
 
-def test_what_was_proven_is_told_to_the_next_handle(memory):
+def test_the_next_handle_reads_what_was_proven(memory):
     class Versioned(PutBackend):
         etag_form = "unquoted"
         versioned = False
@@ -700,7 +700,7 @@ def test_a_failed_sync_in_the_background_stops_the_writer(memory, monkeypatch):
     root.close()
 
 
-def test_a_failed_last_sync_is_told_by_close(memory, caplog):
+def test_close_raises_the_error_of_a_failed_last_sync(memory, caplog):
     root = opened(SyncedBackend(memory, BackendUnavailableError("gone away")), sync="interval")
     root.sync_soon("a")
 

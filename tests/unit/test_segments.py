@@ -1,4 +1,4 @@
-"""Segments as bytes and as names: what is whole is found, what is damaged is told, what counts is chained."""
+"""Segments as bytes and names: whole commits are found, damage is reported, segments that count form a chain."""
 
 import json
 import random
@@ -116,7 +116,7 @@ def test_bytes_that_end_anywhere_hold_the_commits_before_and_a_part_of_one(made,
 
 
 @pytest.mark.parametrize("flags", [0, ALL_BEFORE_SYNCED])
-def test_a_last_commit_torn_at_any_byte_is_told_from_damage(flags):
+def test_a_last_commit_torn_at_any_byte_is_not_taken_for_damage(flags):
     *before, last = three_commits(flags=flags)
     whole = b"".join(before)
 
@@ -218,7 +218,7 @@ def test_every_change_of_one_byte_is_detected(flags):
 
             found = scan(bytes(damaged))
 
-            # Those before it stay readable; a flag in a commit behind says that these bytes were there once.
+            # Commits before it stay readable; a flag in a later commit says that these bytes were synced once.
             later_says_synced = here < ends[1] or (here < ends[2] and flags)
             torn = may_be_torn(damaged, at) and not later_says_synced
             assert (found.end, found.rest) == (here, "torn" if torn else "corrupt"), (at, value)

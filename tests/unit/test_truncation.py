@@ -48,9 +48,9 @@ def left(first, end=12):
 def test_log_begins_at_just_that_offset(storage, stream, before):
     report = stream.truncate(before=before)
 
-    (told,) = report.partitions
-    assert (told.partition, told.start_before, told.start) == ("0", 0, before)
-    assert report.events == told.events == before
+    (part,) = report.partitions
+    assert (part.partition, part.start_before, part.start) == ("0", 0, before)
+    assert report.events == part.events == before
     for handle in (stream, storage.open().stream("orders")):
         found = list(handle.read())
         assert ids(found) == left(before)
@@ -76,7 +76,7 @@ def test_appends_go_on_at_the_same_offset(storage, stream, before):
 
 
 @pytest.mark.parametrize("before", [4, 8, 12])
-def test_what_is_gone_is_found_by_nobody(storage, stream, before):
+def test_truncated_events_are_not_found_in_any_way(storage, stream, before):
     stream.truncate(before=before)
 
     for handle in (stream, storage.open().stream("orders")):
@@ -104,8 +104,8 @@ def test_start_only_moves_forward(storage, stream):
     before = storage.contents()
 
     for offset in (0, 3, 6):
-        (told,) = stream.truncate(before=offset).partitions
-        assert (told.start_before, told.start, told.events) == (6, 6, 0)
+        (part,) = stream.truncate(before=offset).partitions
+        assert (part.start_before, part.start, part.events) == (6, 6, 0)
 
     assert storage.contents() == before
     assert stream.truncate(before=9).events == 3
@@ -182,7 +182,7 @@ def refused(call, *, offset, start):
 
 
 @pytest.mark.parametrize("before", [4, 8, 12])
-def test_cursor_before_the_start_is_told_where_the_log_begins(storage, stream, before):
+def test_the_error_for_a_cursor_before_the_start_says_where_the_log_begins(storage, stream, before):
     stream.truncate(before=before)
     other = storage.open()
 
@@ -195,7 +195,7 @@ def test_cursor_before_the_start_is_told_where_the_log_begins(storage, stream, b
         assert ids(handle.read({})) == left(before)
 
 
-def test_subscription_before_the_start_is_told_and_may_go_on_there(storage, stream):
+def test_a_subscription_before_the_start_raises_and_can_resume_at_the_start(storage, stream):
     store = storage.open()
     with store.subscribe("orders", "mailer") as mailer:
         assert next(mailer).id == "e0"
@@ -214,7 +214,7 @@ def test_subscription_before_the_start_is_told_and_may_go_on_there(storage, stre
         assert next(new).id == "e8"
 
 
-def test_writer_that_stood_before_the_start_goes_on_behind_the_end(storage):
+def test_a_writer_that_was_before_the_start_continues_at_the_end(storage):
     """It had read the log when that was shorter than what is cut off now."""
     sleeper, others = storage.open().stream("orders"), storage.open().stream("orders")
     sleeper.append(event(0))
@@ -255,7 +255,7 @@ def test_log_begins_at_the_first_event_that_is_not_older(stream, seconds, start)
     assert ids(stream.read()) == left(start)
 
 
-def test_late_event_keeps_what_stands_behind_it_and_not_what_stands_before(storage):
+def test_a_late_event_keeps_the_events_after_it_and_not_those_before(storage):
     stream = storage.open().stream("orders")
     for number in (0, 1, 50, 2, 51, 3):
         stream.append(event(number))

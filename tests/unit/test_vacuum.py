@@ -1,4 +1,4 @@
-"""What a vacuum may remove, and that it removes just that."""
+"""What a vacuum may remove, and that it removes nothing else."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def compacted(first, following, size=1):
 
 
 def record(*steps):
-    """Bounds that were raised so many hours ago: (hours, start, floor), oldest first."""
+    """Bounds and how many hours ago they were raised: (hours, start, floor), oldest first."""
     made = [InForce(Bounds(start, floor), NOW - timedelta(hours=hours)) for hours, start, floor in steps]
     return BoundsRecord(made[-1].bounds, "v", tuple(made)) if made else BoundsRecord()
 
@@ -87,9 +87,9 @@ def test_floor_may_rise_to_the_end_of_what_is_compacted_from_the_start_on(found,
     ],
 )
 def test_compacted_segment_is_contained_only_in_one_other(found, start, contained):
-    told = vacuum.covers(found, start=start)
+    covers = vacuum.covers(found, start=start)
 
-    assert {(one.first, one.next): (other.first, other.next) for one, other in told.items()} == contained
+    assert {(one.first, one.next): (other.first, other.next) for one, other in covers.items()} == contained
 
 
 ranges = st.sets(st.tuples(st.integers(0, 8), st.integers(1, 8)).map(lambda one: (one[0], one[0] + one[1])), max_size=8)
@@ -160,8 +160,8 @@ def test_first_vacuum_raises_the_floor_and_one_a_grace_later_removes(storage):
 
     first = stream.vacuum()
 
-    (told,) = first.partitions
-    assert (told.partition, told.floor_before, told.floor) == ("0", 0, 12)
+    (part,) = first.partitions
+    assert (part.partition, part.floor_before, part.floor) == ("0", 0, 12)
     assert (first.segments_removed, first.bytes_removed, first.bytes_waiting) == (0, 0, live_bytes)
     assert first.segments_waiting == len([name for name in stored(storage) if name.endswith(".jsonl")])
     assert first.waiting_until - datetime.now(UTC) > timedelta(hours=23)
@@ -185,7 +185,7 @@ def test_vacuum_with_nothing_to_do_writes_nothing(storage):
     assert storage.contents() == before
 
 
-def test_vacuum_leaves_nothing_of_its_own_behind(storage):
+def test_vacuum_removes_its_own_scratch_objects(storage):
     stream = filled(storage)
     stream.compact()
 
@@ -363,19 +363,19 @@ def test_own_writers_and_tails_go_on_after_an_exclusive_vacuum(storage):
 def test_progress_counts_what_is_read_and_checked(storage):
     stream = filled(storage)
     stream.compact()
-    told = []
+    reported = []
 
-    stream.vacuum(progress=lambda read, total: told.append((read, total)))
-    after = len(told)
-    stream.vacuum(progress=lambda read, total: told.append((read, total)))
+    stream.vacuum(progress=lambda read, total: reported.append((read, total)))
+    after = len(reported)
+    stream.vacuum(progress=lambda read, total: reported.append((read, total)))
 
     (size,) = [len(data) for key, data in storage.contents(FOLDER).items() if key.endswith(".zst")]
-    assert told[0] == (0, size)
-    assert told[after - 1] == (size, size)
-    assert told[after:] == [(0, 0)]
+    assert reported[0] == (0, size)
+    assert reported[after - 1] == (size, size)
+    assert reported[after:] == [(0, 0)]
 
 
-def test_storage_that_refuses_to_remove_is_told(storage):
+def test_storage_that_refuses_to_remove_raises(storage):
     stream = filled(storage)
     stream.compact()
     stream.vacuum()

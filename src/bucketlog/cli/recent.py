@@ -39,7 +39,7 @@ def recent(
 ) -> None:
     """Print the newest events, newest first.
 
-    The newest by their time, wherever they are in the stream.
+    Events are ordered by their time, not by their offset.
     """
     with open_to_read(url, option) as store:
         found = store.stream(stream).recent(

@@ -38,9 +38,7 @@ def tail(
     stream: StreamName,
     n: Annotated[
         int,
-        typer.Option(
-            "-n", min=0, metavar="N", help="Start with the newest N events. Ignored with --after, which starts there."
-        ),
+        typer.Option("-n", min=0, metavar="N", help="Start with the newest N events; ignored with --after."),
     ] = 10,
     after: After = None,
     type_: Types = None,
@@ -49,9 +47,7 @@ def tail(
     tag: Tags = None,
     poll: Annotated[
         float,
-        typer.Option(
-            min=0.01, metavar="SECONDS", help="Polling interval for storage that cannot notify us of changes."
-        ),
+        typer.Option(min=0.01, metavar="SECONDS", help="Polling interval, for storage without change notifications."),
     ] = 1.0,
     as_json: AsJson = False,
     option: StorageOptions = None,

@@ -17,7 +17,7 @@ bucketlog verify ./events && echo all is well"""
 def verify(url: Url, stream: SomeStream = None, as_json: AsJson = False, option: StorageOptions = None) -> None:
     """Read everything and check it for damage.
 
-    Checks checksums, offsets and ids. Exits with 1 if something is wrong, or if there is no such stream.
+    Verifies checksums, offsets and ids. Exits with 1 if something is wrong, or if there is no such stream.
     """
     sound = True
     with open_to_read(url, option) as store:

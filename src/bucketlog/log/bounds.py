@@ -90,7 +90,7 @@ def read_bounds(backend: Backend, folder: str, *, where: str) -> Bounds:
         data = backend.get(key).data
     except NotFoundError:
         return Bounds()
-    with _damage_raised(key, where):
+    with _corrupt_on_error(key, where):
         return _parse_bounds(orjson.loads(data))
 
 
@@ -109,7 +109,7 @@ def read_record(root: Root, folder: str, *, where: str) -> BoundsRecord:
             return BoundsRecord()
         stat = root.backend.head(key)
         if stat.version == content.version:  # else it was replaced between the two requests
-            with _damage_raised(key, where):
+            with _corrupt_on_error(key, where):
                 return _parse_record(orjson.loads(content.data), content.version, stat.modified)
     msg = f"read {where}: {key} was replaced during every attempt; try again later"
     raise BackendUnavailableError(msg)
@@ -161,7 +161,7 @@ class _Reached:
     def __call__(self, content: Content | None, /, *, unclear: bool) -> bool | None:  # noqa: ARG002  (the stored bounds say enough)
         if content is None:
             return None  # bounds.json is never removed
-        with _damage_raised(self._key, self._doing):
+        with _corrupt_on_error(self._key, self._doing):
             stored = _parse_bounds(orjson.loads(content.data))
         if not stored.reach(self._wanted):
             return False
@@ -185,7 +185,7 @@ def _encode(bounds: Bounds, steps: list[InForce]) -> bytes:
 
 
 @contextmanager
-def _damage_raised(key: str, where: str) -> Iterator[None]:
+def _corrupt_on_error(key: str, where: str) -> Iterator[None]:
     try:
         yield
     except (ValueError, KeyError, TypeError) as err:

@@ -12,7 +12,7 @@ from bucketlog.signals import SignalStore
 
 
 class Place(NamedTuple):
-    """A workspace that nobody has opened yet, and how to open it."""
+    """A workspace that was not opened yet, and how to open it."""
 
     kind: str
     workspace: Any

@@ -72,7 +72,7 @@ def peer(tmp_path):
 
 @pytest.fixture
 def workspace(run, peer):
-    """Return that workspace after it was taken in."""
+    """Return that workspace after it was imported."""
     assert run("old", "import-workspace", "old")[0] == 0
     return "old"
 
@@ -162,7 +162,7 @@ def test_a_line_that_is_no_record_is_named_and_when_it_is_mended_the_import_goes
         assert everything(store) == ids(peer.iter_signals(T(1), T(20)))
 
 
-def test_an_unfinished_last_line_is_left_for_the_next_time_and_told(run, peer):
+def test_an_unfinished_last_line_is_logged_and_left_for_the_next_import(run, peer):
     with (peer.signals_dir / "2026-02-06.jsonl").open("a") as file:
         file.write('{"signal_id":"half","time')
 
@@ -427,13 +427,13 @@ def test_a_document_that_was_cut_short_ends_with_3_and_says_which(run, workspace
 
 
 @pytest.mark.parametrize("command", ["recent", "outcomes", "digest"])
-def test_before_it_is_taken_in_a_workspace_is_never_shown_as_empty_but_the_command_for_that_is_told(run, peer, command):
+def test_a_workspace_that_was_not_imported_yet_is_an_error_that_names_the_command(run, peer, command):
     code, out, err = run("old", command)
 
     assert (code, out) == (3, "")
-    told = shlex.split(err.split("`")[1])
-    assert told[:2] == ["bucketlog", "signals"]
-    assert run(*told[2:])[0] == 0
+    suggested = shlex.split(err.split("`")[1])
+    assert suggested[:2] == ["bucketlog", "signals"]
+    assert run(*suggested[2:])[0] == 0
     assert run("old", command)[0] == 0
 
 

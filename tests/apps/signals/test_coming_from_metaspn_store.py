@@ -215,7 +215,7 @@ def test_of_two_copies_of_an_id_on_two_days_the_earlier_counts_in_every_window(p
         assert list(store.iter_signals(T(6), T(7))) == []
 
 
-def test_posts_behind_other_signals_are_found(peer, ours):
+def test_posts_among_newer_signals_are_found(peer, ours):
     for one in (peer, ours):
         one.write_signals(signal(f"post-{hour}", T(5, hour), refs=[R]) for hour in range(3))
         one.write_signals(signal(f"other-{hour}", T(6, hour), type="Other", refs=[R]) for hour in range(8))

@@ -251,7 +251,7 @@ def test_any_json_comes_back_as_from_metaspn_store(tmp_path, payload, raw, sourc
 
 
 def plain(value: object) -> object:
-    """Return a value of which equal ones have equal types and NaNs."""
+    """Return a form in which equal values have equal types, and NaN equals NaN."""
     if isinstance(value, dict):
         return {key: plain(one) for key, one in value.items()}
     if isinstance(value, list):

@@ -33,7 +33,7 @@ def test_resuming_leaves_out_what_is_late_and_what_was_seen(store):
     assert resumed(T(6)) == []
 
 
-def test_a_checkpoint_behind_the_end_is_an_error_at_the_first_next(store):
+def test_a_checkpoint_after_the_end_is_an_error_at_the_first_next(store):
     replay = store.iter_signals_from_checkpoint(end=T(10), checkpoint=ReplayCheckpoint(T(20)))
 
     with pytest.raises(ValueError, match="end must be greater than or equal to start"):
@@ -133,7 +133,7 @@ def test_recents_are_neither_of_the_future_nor_from_before_1970(store):
     ]
 
 
-def test_posts_are_found_behind_other_signals_of_the_entity(store):
+def test_posts_are_found_among_newer_signals_of_the_entity(store):
     store.write_signals([signal(f"post{number}", T(1, number), refs=[R]) for number in range(3)])
     store.write_signals([signal(f"like{number}", T(2, number), type="LikeSeen", refs=[R]) for number in range(8)])
 

@@ -50,7 +50,7 @@ def test_a_killed_writer_leaves_whole_records_and_all_that_it_acknowledged(tmp_p
             assert all(one.payload == {"x": "y" * 2000} for one in found)
 
 
-def test_half_a_line_is_passed_over_and_the_next_write_succeeds(tmp_path: Path):
+def test_half_a_line_is_skipped_and_the_next_write_succeeds(tmp_path: Path):
     with SignalStore(tmp_path) as store:
         store.write_signals([signal("a"), signal("b", T(6))])
     (segment,) = (tmp_path / "store/streams/signals/2026-02-05").glob("*.jsonl")

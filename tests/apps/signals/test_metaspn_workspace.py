@@ -1,4 +1,4 @@
-"""A workspace that metaspn-store wrote is taken in when it is opened, and its files are left as they are."""
+"""Opening a workspace of metaspn-store imports its records and does not change its files."""
 
 import json
 import logging
@@ -59,7 +59,7 @@ def test_the_first_copy_of_an_id_wins(peer, tmp_path):
         assert next(store.iter_signals(T(7), T(7))).payload == "first"
 
 
-def test_an_unfinished_last_line_is_left_out_and_told(peer, tmp_path, caplog):
+def test_an_unfinished_last_line_is_skipped_and_logged(peer, tmp_path, caplog):
     path = peer.signals_dir / "2026-02-06.jsonl"
     whole = path.read_bytes()
     path.write_bytes(whole + b'{"signal_id":"half","time')
@@ -167,21 +167,21 @@ def test_another_workspace_is_taken_in_when_asked(peer, tmp_path, store):
 
 
 def test_an_import_tells_how_far_it_is(peer, tmp_path, store):
-    told = []
+    reported = []
     size = sum(path.stat().st_size for path in tmp_path.rglob("*.jsonl"))
 
-    store.import_workspace(tmp_path, progress=lambda *done: told.append(done))
+    store.import_workspace(tmp_path, progress=lambda *done: reported.append(done))
 
-    assert [total for _, total in told] == [size] * 4
-    assert told == sorted(told)
-    assert told[-1] == (size, size)
+    assert [total for _, total in reported] == [size] * 4
+    assert reported == sorted(reported)
+    assert reported[-1] == (size, size)
 
 
 def test_importing_from_its_own_place_reads_nothing_twice_and_tells_what_opening_took_in(peer, tmp_path):
-    told = []
-    with SignalStore(tmp_path, import_progress=lambda *done: told.append(done)) as store:
+    reported = []
+    with SignalStore(tmp_path, import_progress=lambda *done: reported.append(done)) as store:
         assert [one.records for one in store.import_workspace(tmp_path)] == [1, 2, 1, 1]
-        assert len(told) == 4
+        assert len(reported) == 4
         peer.write_signal(signal("later", T(9)))
         assert [one.records for one in store.import_workspace(tmp_path)] == [1, 2, 1, 1, 1]
     with SignalStore(tmp_path) as store:

@@ -1,4 +1,4 @@
-"""Replay, checkpoints and cursors: what comes, in which order, and from where to go on."""
+"""Replay, checkpoints and cursors: which records are read, in which order, and where to resume."""
 
 import random
 import threading
