@@ -635,9 +635,9 @@ def test_import_tells_how_far_it_came_when_the_store_refuses(run, store):
     [
         ("nope.csv", "No such file"),
         ("orders.csv --time-column wen", "no column 'wen'; the header names no, when, who, total"),
-        ("orders.csv --type t --type-column who", "give --type or --type-column, not both"),
-        ("orders.csv --source t --source-column who", "give --source or --source-column, not both"),
-        ("orders.csv --time-zone Mars/Olympus", "no time zone 'Mars/Olympus'"),
+        ("orders.csv --type t --type-column who", "use --type or --type-column, not both"),
+        ("orders.csv --source t --source-column who", "use --source or --source-column, not both"),
+        ("orders.csv --time-zone Mars/Olympus", "unknown time zone 'Mars/Olympus'"),
         ("orders.csv --delimiter ab", "use a single character"),
         ("bad.csv", "names a twice"),
         ("orders.csv --batch 0", "--batch"),

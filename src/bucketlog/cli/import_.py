@@ -124,7 +124,7 @@ def import_(
     from_csv = format_ is Format.csv or (format_ is None and Path(file).suffix.lower() in (".csv", ".tsv"))
     for constant, column, what in ((type_, type_column, "type"), (source, source_column, "source")):
         if constant is not None and column is not None:
-            msg = f"give --{what} or --{what}-column, not both"
+            msg = f"use --{what} or --{what}-column, not both"
             raise typer.BadParameter(msg)
     mapping = EventMapping(
         type=type_,
