@@ -65,14 +65,14 @@ def test_a_departure_is_an_event_at_the_time_when_it_left(sample):
 
 
 def test_a_departure_that_was_late_past_midnight_belongs_to_the_next_day(sample):
-    (late,) = [one for one in sample if one.id == "2013-01-02-B6707-JFK-2359"]
+    (late,) = [event for event in sample if event.id == "2013-01-02-B6707-JFK-2359"]
 
     assert (late.data["date"], late.data["dep_delay"]) == ("2013-01-02", 43)
     assert late.time == datetime(2013, 1, 3, 5, 42, tzinfo=UTC)
 
 
 def test_a_cancelled_flight_has_its_scheduled_time(sample):
-    (cancelled,) = [one for one in sample if one.id == "2013-01-01-EV4308-EWR-1630"]
+    (cancelled,) = [event for event in sample if event.id == "2013-01-01-EV4308-EWR-1630"]
 
     assert cancelled.type == "flight.cancelled"
     assert cancelled.time == datetime(2013, 1, 1, 21, 30, tzinfo=UTC)
@@ -82,9 +82,9 @@ def test_a_cancelled_flight_has_its_scheduled_time(sample):
 def test_every_row_has_an_id_of_its_own_that_is_the_same_every_time(flights, sample):
     again = itertools.islice(flights.read_flights(), SAMPLE)
 
-    ids = [one.id for one in sample]
+    ids = [event.id for event in sample]
     assert len(set(ids)) == SAMPLE
-    assert [one.id for one in again] == ids
+    assert [event.id for event in again] == ids
 
 
 def test_the_demo_imports_every_departure_once_by_day(demo, sample):
@@ -98,7 +98,7 @@ def test_the_demo_imports_every_departure_once_by_day(demo, sample):
     assert f"{SAMPLE:,} events added" in printed
     assert "\n0 events added" in printed
     assert sorted(stored, key=lambda one: one.id) == sorted(sample, key=lambda one: one.id)
-    assert all(one.partition == one.time.date().isoformat() for one in stored)
+    assert all(event.partition == event.time.date().isoformat() for event in stored)
     assert report.ok
 
 
@@ -111,14 +111,14 @@ def test_the_demo_s_consumer_resumes_after_the_last_acknowledgement(demo):
 
 
 def test_the_demo_draws_the_true_mean_delay(demo, sample):
-    delays = [one.data["dep_delay"] for one in sample if one.type == "flight.departed"]
+    delays = [event.data["dep_delay"] for event in sample if event.type == "flight.departed"]
 
     (january,) = [line for line in demo[1].splitlines() if line.startswith("Jan")]
     assert f"{sum(delays) / len(delays):.1f} min" in january
 
 
 def test_the_demo_shows_the_last_departures_of_an_aircraft(demo, sample):
-    newest = max(one.time for one in sample if one.subject == "N725MQ")
+    newest = max(event.time for event in sample if event.subject == "N725MQ")
 
     assert f"{newest:%Y-%m-%d %H:%M}" in demo[1]
 

@@ -162,27 +162,29 @@ def test_it_runs_in_a_bucket_as_in_a_directory(moto, expected):
 
 def test_each_flight_makes_one_signal_a_worker_under_an_id_that_tells_what_it_comes_from(expected):
     signals = expected["signals"]
-    boards = [one.signal_id for one in signals["boards"]]
-    announced = [one for one in boards if one.startswith("FlightAnnounced/")]
+    boards = [signal.signal_id for signal in signals["boards"]]
+    announced = [signal_id for signal_id in boards if signal_id.startswith("FlightAnnounced/")]
 
     assert len(announced) == 1743
-    assert [one.signal_id for one in signals["resolve"]] == [f"resolve/{one}" for one in boards]
-    assert [one.signal_id for one in signals["score"]] == [f"score/resolve/{one}" for one in announced]
-    assert {one.signal_id for one in signals["recommend"]} == {
-        f"recommend/{one.signal_id}" for one in signals["score"] if one.payload["score"] >= 0.88
+    assert [signal.signal_id for signal in signals["resolve"]] == [f"resolve/{signal_id}" for signal_id in boards]
+    assert [signal.signal_id for signal in signals["score"]] == [
+        f"score/resolve/{signal_id}" for signal_id in announced
+    ]
+    assert {signal.signal_id for signal in signals["recommend"]} == {
+        f"recommend/{signal.signal_id}" for signal in signals["score"] if signal.payload["score"] >= 0.88
     }
 
 
 def test_every_recommendation_whose_flight_ended_has_one_outcome_and_it_is_true(expected):
     signals = expected["signals"]
     ended = {
-        one.payload["id"]: one.payload.get("delay_minutes")
-        for one in signals["boards"]
-        if one.payload_type != "FlightAnnounced"
+        signal.payload["id"]: signal.payload.get("delay_minutes")
+        for signal in signals["boards"]
+        if signal.payload_type != "FlightAnnounced"
     }
-    recommended = {one.signal_id: one.payload["id"] for one in signals["recommend"]}
+    recommended = {signal.signal_id: signal.payload["id"] for signal in signals["recommend"]}
 
-    outcomes = {one.caused_by: one.emission_type for one in expected["emissions"]}
+    outcomes = {emission.caused_by: emission.emission_type for emission in expected["emissions"]}
 
     assert len(expected["emissions"]) == len(outcomes) > 100
     assert outcomes == {
@@ -194,27 +196,29 @@ def test_every_recommendation_whose_flight_ended_has_one_outcome_and_it_is_true(
 
 
 def test_the_trace_of_an_emission_leads_over_every_worker_to_the_boards(expected):
-    known = {one.signal_id: one for found in expected["signals"].values() for one in found}
+    known = {signal.signal_id: signal for found in expected["signals"].values() for signal in found}
 
     for emission in expected["emissions"]:
         causes = [known[signal_id] for signal_id in emission.trace.caused_by]
-        assert [one.source for one in causes] == ["boards", "resolve", "score", "recommend", "boards", "resolve"]
-        assert {one.trace.trace_id for one in causes} == {emission.trace.trace_id}
+        assert [signal.source for signal in causes] == ["boards", "resolve", "score", "recommend", "boards", "resolve"]
+        assert {signal.trace.trace_id for signal in causes} == {emission.trace.trace_id}
         assert emission.caused_by == causes[3].signal_id
         assert emission.timestamp == causes[4].timestamp
 
 
 def test_what_is_learned_is_what_the_flights_were_and_counts_from_the_next_day_on(expected):
-    ends = [one for one in expected["signals"]["boards"] if one.payload_type != "FlightAnnounced"]
-    flights = Counter(f"carrier {one.payload['carrier']}" for one in ends)
-    on_time = Counter(f"carrier {one.payload['carrier']}" for one in ends if one.payload.get("delay_minutes", 16) <= 15)
+    ends = [signal for signal in expected["signals"]["boards"] if signal.payload_type != "FlightAnnounced"]
+    flights = Counter(f"carrier {signal.payload['carrier']}" for signal in ends)
+    on_time = Counter(
+        f"carrier {signal.payload['carrier']}" for signal in ends if signal.payload.get("delay_minutes", 16) <= 15
+    )
     report = expected["calibrations"][-1]["report"]
 
     assert {name: record for name, record in report.items() if name.startswith("carrier ")} == {
         name: {"flights": count, "on_time": on_time[name]} for name, count in flights.items()
     }
     scores = {
-        day: {one.payload["score"] for one in expected["signals"]["score"] if one.timestamp.day == day}
+        day: {envelope.payload["score"] for envelope in expected["signals"]["score"] if envelope.timestamp.day == day}
         for day in (1, 2)
     }
     assert scores[1] == {0.8}  # nothing is known about anyone
@@ -223,14 +227,14 @@ def test_what_is_learned_is_what_the_flights_were_and_counts_from_the_next_day_o
 
 def test_it_prints_how_the_recommendations_of_each_carrier_turned_out(undisturbed, expected):
     outcomes = Counter(
-        one.emission_type
-        for one in expected["emissions"]
-        if one.entity_refs[0].value == "DL"  # the first one counts
+        emission.emission_type
+        for emission in expected["emissions"]
+        if emission.entity_refs[0].value == "DL"  # the first one counts
     )
     share = outcomes["OutcomeSuccess"] / outcomes.total()
-    recommended = sum(1 for one in expected["signals"]["recommend"] if one.payload["carrier"] == "DL")
+    recommended = sum(1 for signal in expected["signals"]["recommend"] if signal.payload["carrier"] == "DL")
 
-    (line,) = [one for one in undisturbed[1].splitlines() if one.startswith("Delta Air Lines")]
+    (line,) = [line for line in undisturbed[1].splitlines() if line.startswith("Delta Air Lines")]
 
     assert f" {recommended} " in line
     assert line.split()[-1] == f"{share:.0%}"

@@ -25,7 +25,7 @@ def filter_of(added, *, bits=16):
 def test_what_was_added_is_found_one_by_one_and_all_at_once(added, bits):
     words = filter_of(added, bits=bits)
 
-    assert all(bloom.may_hold(words.tobytes(), bloom.hash_text(one)) for one in added)
+    assert all(bloom.may_hold(words.tobytes(), bloom.hash_text(text)) for text in added)
     assert bloom.may_hold_many(words, bloom.hash_texts(added)).all()
 
 
@@ -34,17 +34,17 @@ def test_all_ways_to_ask_agree(added, asked):
     words = filter_of(added)
     hashes = [bloom.hash_text(one) for one in asked]
 
-    one_by_one = [bloom.may_hold(words.tobytes(), one) for one in hashes]
+    one_by_one = [bloom.may_hold(words.tobytes(), hashed) for hashed in hashes]
 
     assert bloom.hash_texts(asked).tolist() == hashes
     assert bloom.may_hold_many(words, bloom.hash_texts(asked)).tolist() == one_by_one
-    assert [bool(bloom.which_may_hold(words[None], one)[0]) for one in hashes] == one_by_one
+    assert [bool(bloom.which_may_hold(words[None], hashed)[0]) for hashed in hashes] == one_by_one
 
 
 @given(st.lists(st.lists(texts, max_size=8), min_size=1, max_size=8), texts)
 def test_each_filter_of_a_stack_is_asked(groups, asked):
     size = bloom.blocks_for(max(map(len, groups)), bits=16)
-    stacked = np.stack([bloom.build(bloom.hash_texts(one), size) for one in groups])
+    stacked = np.stack([bloom.build(bloom.hash_texts(group), size) for group in groups])
 
     found = bloom.which_may_hold(stacked, bloom.hash_text(asked))
 

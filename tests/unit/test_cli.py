@@ -29,7 +29,7 @@ def run(capfdbinary, tmp_path, monkeypatch):
 
     def run(*args, stdin=b""):
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
-        code = main([str(one) for one in args])
+        code = main([str(arg) for arg in args])
         out, err = capfdbinary.readouterr()
         return code, out.decode(), re.sub(r"[\s│]+", " ", err.decode())  # boxes wrap their text
 
@@ -83,7 +83,7 @@ def test_append_takes_data_from_standard_input_and_none_is_null(run):
     run("append", "store", "orders", "--type", "t", stdin=b"not looked at")
 
     with bucketlog.open("store") as store:
-        assert [one.data for one in store.stream("orders").read()] == [["ä"], None]
+        assert [event.data for event in store.stream("orders").read()] == [["ä"], None]
 
 
 def test_append_tells_programs_where_the_event_is_and_whether_it_was_there(run):
@@ -285,7 +285,7 @@ def test_stats_count_streams_and_the_partitions_of_one(run, store):
         "compacted_segments": 0,
         "compacted_bytes": 0,
     }
-    assert [(one["partition"], one["start"], one["next_offset"]) for one in partitions] == [
+    assert [(record["partition"], record["start"], record["next_offset"]) for record in partitions] == [
         ("2026-02-05", 0, 2),
         ("2026-02-06", 0, 1),
     ]
@@ -305,7 +305,7 @@ def test_stats_tell_what_is_compacted_from_what_is_live(run, store):
     partitions = [json.loads(line) for line in run("stats", "store", "days", "--json")[1].splitlines()]
     total = json.loads(run("stats", "store", "--json")[1])
 
-    assert [(one["segments"], one["compacted_segments"]) for one in partitions] == [(2, 1), (1, 0)]
+    assert [(record["segments"], record["compacted_segments"]) for record in partitions] == [(2, 1), (1, 0)]
     assert 0 < partitions[0]["compacted_bytes"] < partitions[0]["bytes"]
     assert partitions[1]["compacted_bytes"] == 0
     assert (total["segments"], total["compacted_segments"]) == (3, 1) == (stats.segments, stats.compacted_segments)
@@ -446,7 +446,7 @@ def test_compact_of_many_partitions_shows_only_those_with_something_to_do_and_th
 
 def test_a_dry_run_of_compact_tells_what_would_be_merged_and_changes_nothing(run, store, uncompacted, tmp_path):
     def files():
-        return {one: one.read_bytes() for one in (tmp_path / "store").rglob("*") if one.is_file()}
+        return {path: path.read_bytes() for path in (tmp_path / "store").rglob("*") if path.is_file()}
 
     before = files()
 
@@ -478,13 +478,15 @@ def test_compact_tells_programs_of_every_partition(run, store, uncompacted):
 
     printed = [json.loads(line) for line in out.splitlines()]
     assert code == 0
-    assert [(one["stream"], one["partition"], one["events"], one["segments_before"]) for one in printed] == [
+    assert [
+        (record["stream"], record["partition"], record["events"], record["segments_before"]) for record in printed
+    ] == [
         ("days", "2026-02-05", 1, 1),
         ("days", "2026-02-06", 2, 1),
         ("days", "2026-02-07", 1, 1),
         ("orders", "0", 0, 0),
     ]
-    assert sum(one["bytes_after"] for one in printed[:3]) == store.stream("days").stats().bytes
+    assert sum(record["bytes_after"] for record in printed[:3]) == store.stream("days").stats().bytes
     assert printed[3] == dict.fromkeys(printed[3], 0) | {"stream": "orders", "partition": "0"}
 
 
@@ -524,7 +526,7 @@ def test_import_of_csv_maps_columns_to_fields(run):
     with bucketlog.open("store") as store:
         stored = list(store.stream("orders").read())
         assert store.stream("orders").partitions() == ["2026-02-05", "2026-02-06"]
-    assert [(one.type, one.subject, one.tags, one.data) for one in stored] == [
+    assert [(event.type, event.subject, event.tags, event.data) for event in stored] == [
         ("order.placed", "bob", ("1",), {"no": 1, "total": 17}),
         ("order.placed", "ann", ("2",), {"no": 2, "total": None}),
         ("order.placed", "ann", ("2",), {"no": 2, "total": None}),
@@ -582,7 +584,7 @@ def test_the_name_or_an_option_says_the_format_of_a_file(run):
     run("import", "store", "s", "-", "--type", "t", stdin=b'{"x": 5}')
 
     with bucketlog.open("store") as store:
-        assert [one.data for one in store.stream("s").read()] == [
+        assert [event.data for event in store.stream("s").read()] == [
             {"x": "1,5", "y": "2"},
             {"x": "3", "y": "4"},
             {"x": 5},

@@ -56,7 +56,7 @@ def test_a_bucket_is_as_it_was_before(run, s3_url, s3_bucket, moto_s3):
 
     assert code == 0, err
     assert row(out, "both") == (2, 0, 0, 0)
-    assert [one["Key"] for one in moto_s3.list_objects_v2(Bucket=bucket)["Contents"]] == ["a/streams/mine"]
+    assert [record["Key"] for record in moto_s3.list_objects_v2(Bucket=bucket)["Contents"]] == ["a/streams/mine"]
     assert str(s3_bucket["secret_access_key"]) not in out + err
 
 
@@ -78,7 +78,7 @@ def test_a_directory_keeps_what_is_in_it(run, tmp_path):
 
     assert run("store", "-k", ONE_OF_EACH)[0] == 0
 
-    assert [one.name for one in (tmp_path / "store").iterdir()] == ["mine"]
+    assert [path.name for path in (tmp_path / "store").iterdir()] == ["mine"]
 
 
 def test_a_failure_ends_with_1_and_is_explained(run, monkeypatch):

@@ -23,7 +23,7 @@ ALL_WELL = [
 @pytest.fixture
 def run(capfdbinary):
     def run(*args):
-        code = main([str(one) for one in args])
+        code = main([str(arg) for arg in args])
         out, err = capfdbinary.readouterr()
         return code, out.decode(), err.decode()
 
@@ -60,12 +60,12 @@ def refuse(*_args, **_more):
 
 
 def finding(diagnosis, name):
-    (found,) = [one for one in diagnosis.findings if one.name == name]
+    (found,) = [finding for finding in diagnosis.findings if finding.name == name]
     return found
 
 
 def failed(diagnosis):
-    return [one.name for one in diagnosis.findings if one.status == "fail"]
+    return [finding.name for finding in diagnosis.findings if finding.status == "fail"]
 
 
 # -- places that are well ----------------------------------------------------------------------------------------------
@@ -75,8 +75,8 @@ def test_memory_is_well_and_nothing_is_left_in_it(memory):
     diagnosis = diagnose(memory)
 
     assert diagnosis.ok
-    assert [one.name for one in diagnosis.findings] == [*ALL_WELL, "append", "clock", "latency"]
-    assert {one.status for one in diagnosis.findings} == {"ok"}
+    assert [finding.name for finding in diagnosis.findings] == [*ALL_WELL, "append", "clock", "latency"]
+    assert {finding.status for finding in diagnosis.findings} == {"ok"}
     assert list(memory.list("")) == []
     assert (diagnosis.url, diagnosis.backend) == (memory.url, "memory")
 
@@ -104,11 +104,11 @@ def test_a_bucket_is_well_its_server_described_and_nothing_left_in_it(run, s3_ur
     code, out, _ = run("doctor", f"{s3_url}/a/b", *s3_args, "--json")
 
     records = [json.loads(line) for line in out.splitlines()]
-    findings = {one["name"]: one for one in records if "status" in one}
-    facts = {one["case"]: one["found"] for one in records if one["name"] == "fact"}
+    findings = {record["name"]: record for record in records if "status" in record}
+    facts = {record["case"]: record["found"] for record in records if record["name"] == "fact"}
     assert code == 0, out
     assert list(findings) == [*ALL_WELL, "clock", "latency", "versioning", "lifecycle"]
-    assert all(set(one) == {"name", "status", "what", "advice"} for one in findings.values())
+    assert all(set(value) == {"name", "status", "what", "advice"} for value in findings.values())
     assert "unquoted" in findings["compare_and_set"]["what"]
     assert facts["PUT If-None-Match: *, 8-way race"] == facts["compare-and-set, 8-way race"] == "one winner"
     assert facts["loser of a compare-and-set race"] == "412"
@@ -212,7 +212,10 @@ def test_credentials_that_may_do_nothing_are_one_finding(memory):
 
     diagnosis = diagnose(backend)
 
-    assert [(one.name, one.status) for one in diagnosis.findings] == [("server", "ok"), ("credentials", "fail")]
+    assert [(finding.name, finding.status) for finding in diagnosis.findings] == [
+        ("server", "ok"),
+        ("credentials", "fail"),
+    ]
 
 
 def test_a_clock_that_the_server_refuses_is_named(memory):
@@ -237,7 +240,7 @@ def test_what_makes_the_rest_pointless_is_the_only_finding(memory, error, name):
 
     backend.put = fail
 
-    assert [(one.name, one.status) for one in diagnose(backend).findings] == [(name, "fail")]
+    assert [(finding.name, finding.status) for finding in diagnose(backend).findings] == [(name, "fail")]
 
 
 def test_conditions_that_are_ignored_fail_with_the_way_round(memory):

@@ -164,7 +164,7 @@ def test_vacuum_as_json_has_a_line_for_every_partition(run, store, tmp_path):
     code, out, _ = run("vacuum store --json")
 
     assert code == 0
-    assert [(one["stream"], one["partition"]) for one in rows(out)] == [
+    assert [(record["stream"], record["partition"]) for record in rows(out)] == [
         ("days", "2026-02-05"),
         ("days", "2026-02-06"),
         ("orders", "0"),

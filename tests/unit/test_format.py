@@ -54,26 +54,26 @@ def encoded(name):
 def read_stream(root, name):
     store = json.loads((root / "bucketlog.json").read_bytes())
     assert store["format"] == "bucketlog/1"
-    folders = sorted(one for one in (root / "streams" / encoded(name)).iterdir() if one.is_dir())
-    return {unquote(one.name, errors="strict"): list(read_partition(one, store["mode"])) for one in folders}
+    folders = sorted(path for path in (root / "streams" / encoded(name)).iterdir() if path.is_dir())
+    return {unquote(folder.name, errors="strict"): list(read_partition(folder, store["mode"])) for folder in folders}
 
 
 def read_partition(folder, mode):
     bounds = folder / "bounds.json"
     bounds = json.loads(bounds.read_bytes()) if bounds.exists() else {"start": 0, "floor": 0}
-    names = [one for one in folder.iterdir() if re.fullmatch(r"[0-9]{20}(-[0-9]{20}\.jsonl\.zst|\.jsonl)", one.name)]
-    packed = [(int(one.name[21:41]), int(one.name[:20]), one) for one in names if one.suffix == ".zst"]
-    live = {int(one.name[:20]): one for one in names if one.suffix == ".jsonl"}
+    names = [path for path in folder.iterdir() if re.fullmatch(r"[0-9]{20}(-[0-9]{20}\.jsonl\.zst|\.jsonl)", path.name)]
+    packed = [(int(path.name[21:41]), int(path.name[:20]), path) for path in names if path.suffix == ".zst"]
+    live = {int(path.name[:20]): path for path in names if path.suffix == ".jsonl"}
     live, here = {first: one for first, one in live.items() if first >= bounds["floor"]}, bounds["start"]
     while True:
-        containing = max((one for one in packed if one[1] <= here < one[0]), default=None)
+        containing = max((entry for entry in packed if entry[1] <= here < entry[0]), default=None)
         if containing is None and here not in live:
             return
         if containing:
             following, first, path = containing
             lines = lines_of(unpacked(path.read_bytes()), newest=False)
         else:
-            following = min((one for one in [*live, *(one[1] for one in packed)] if one > here), default=None)
+            following = min((first for first in [*live, *(entry[1] for entry in packed)] if first > here), default=None)
             newest = following is None and mode == "append" and live[here].stat().st_mode & 0o222
             first, lines = here, lines_of(live[here].read_bytes(), newest)
         end = first
@@ -102,7 +102,7 @@ def is_torn(data, start):
     zeros = [one.span() for one in re.compile(rb"\0+").finditer(data, start)]
     later = list(TRAILER.finditer(data, start))
     if any(end - begin >= 16 or begin % 512 == 0 or end % 512 == 0 for begin, end in zeros):
-        return not any(int(one[2], 16) & 1 and is_whole(data[start : one.end()], one) for one in later)
+        return not any(int(entry[2], 16) & 1 and is_whole(data[start : entry.end()], entry) for entry in later)
     end, head = data[start:][-51:], data[start:-51].rpartition(b"\n")[2]
     fixed = sum(one == form for one, form in zip(end, FORM, strict=False) if form != ord("?"))
     return not later and not (len(end) == 51 and fixed > 8 and is_object(head + b"}"))
@@ -155,10 +155,10 @@ def open_compacted(data):
     assert summary["format"] == "bucketlog.index/1"
     sections = {name: section_of(data, one) for name, one in summary["sections"].items()}
     blocks = list(blocks_of(data, sections["blocks"], summary["first"]))
-    start = sum(len(one.frame) for one in blocks)
+    start = sum(len(block.frame) for block in blocks)
     assert struct.unpack_from("<II", data, start) == (0x184D2A5D, end - start - 8)
     assert start + 8 + sum(map(len, sections.values())) + length + 16 == end
-    assert list(struct.iter_unpack("<II", data[end + 8 : -9])) == [(len(one.frame), one.size) for one in blocks]
+    assert list(struct.iter_unpack("<II", data[end + 8 : -9])) == [(len(block.frame), block.size) for block in blocks]
     return Compacted(data, summary, sections, blocks)
 
 
@@ -242,7 +242,7 @@ def by_partition(events: list[Event], partition_by: str) -> dict[str, list[dict]
 
 
 def snapshot_of(root: Path) -> dict[str, bytes]:
-    return {str(one.relative_to(root)): one.read_bytes() for one in sorted(root.rglob("*")) if one.is_file()}
+    return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
 
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -319,7 +319,7 @@ def test_the_reader_judges_damage_and_torn_writes_as_bucketlog_does(tmp_path):
 # -- a store written by this version -----------------------------------------------------------------------------------
 
 EXPECTED = json.loads((LOGS / "v1.json").read_text())
-EXPECTED_EVENTS = {name: [Event.from_cloudevent(one) for one in events] for name, events in EXPECTED.items()}
+EXPECTED_EVENTS = {name: [Event.from_cloudevent(event) for event in events] for name, events in EXPECTED.items()}
 PARTITIONED_BY = {"by day": "day", "by subject": "subject", "by hash": "hash:12"}
 
 
@@ -420,7 +420,7 @@ def test_the_commit_on_the_page_is_one():
 
     found = segments.scan(example.encode())
 
-    assert (found.rest, [(one.events, one.flags, one.write_id) for one in found.spans]) == (
+    assert (found.rest, [(span.events, span.flags, span.write_id) for span in found.spans]) == (
         "",
         [(2, 1, "0123456789abcdef")],
     )
@@ -466,7 +466,7 @@ def test_compacted_segments_bounds_and_strays_are_read_as_the_page_says(tmp_path
         for start in range(0, 8, 2):
             store.stream("s").append(events[start : start + 2])
     folder = tmp_path / "streams" / "s" / "0"
-    live = {int(one.name[:20]): one for one in folder.glob("*.jsonl")}
+    live = {int(path.name[:20]): path for path in folder.glob("*.jsonl")}
     assert sorted(live) == [0, 2, 4, 6]
     union = b"".join(live[first].read_bytes() for first in (0, 2, 4))
     (folder / f"{0:020}-{6:020}.jsonl.zst").write_bytes(packed(union))
@@ -505,8 +505,8 @@ def test_overlapping_compactions_are_read_once(tmp_path):
         (folder / segments.segment_name(offset)).unlink()
 
     with bucketlog.open(tmp_path) as store:
-        assert [(one.offset, one.id) for one in store.stream("s").read()] == [(n, f"e-{n}") for n in range(8)]
-        assert [(one.offset, one.id) for one in store.stream("s").read({"0": 5})] == [
+        assert [(event.offset, event.id) for event in store.stream("s").read()] == [(n, f"e-{n}") for n in range(8)]
+        assert [(event.offset, event.id) for event in store.stream("s").read({"0": 5})] == [
             (n, f"e-{n}") for n in range(5, 8)
         ]
         assert store.stream("s").append(Event(type="t"), partition="0").first_offset == 8
@@ -582,8 +582,8 @@ def test_the_reader_finds_events_through_the_index(tmp_path, event_id, has_ids):
     held = [line for block in segment.blocks for line in unpack(block)]
     assert [offset for offset, _ in held] == list(range(len(events)))
     assert [{name: value for name, value in line.items() if name != "commit"} for _, line in held] == members
-    wanted = {f"o{one.source}" for one in events if one.source}
-    wanted |= {text for one in events[::70] for text in (f"t{one.type}", f"s{one.subject}", f"g{one.tags[0]}")}
+    wanted = {f"o{event.source}" for event in events if event.source}
+    wanted |= {text for event in events[::70] for text in (f"t{event.type}", f"s{event.subject}", f"g{event.tags[0]}")}
     for text in wanted:
         field = {"t": "type", "o": "source", "s": "subject", "g": "tags"}[text[0]]
         matching = [place for place, one in enumerate(members) if text[1:] in as_list(one.get(field))]
@@ -619,14 +619,17 @@ def test_the_index_says_of_blocks_and_segment_what_is_in_them(tmp_path):
     summary = segment.summary
     assert (summary["first"], summary["next"], summary["blocks"]) == (0, len(events), len(segment.blocks))
     assert summary["size"] == sum(block.size for block in segment.blocks)
-    assert (summary["min_id"], summary["max_id"]) == (min(one.id for one in events), max(one.id for one in events))
+    assert (summary["min_id"], summary["max_id"]) == (
+        min(event.id for event in events),
+        max(event.id for event in events),
+    )
     assert (summary["min_time"], summary["max_time"]) == times_of(events)
     for block in segment.blocks:
         inside = events[block.first : block.first + block.events]
         assert block.times == times_of(inside)
-        assert [one.decode() for one in block.ids] == [
-            min(one.id for one in inside)[:32],
-            max(one.id for one in inside)[:32],
+        assert [event_id.decode() for event_id in block.ids] == [
+            min(event.id for event in inside)[:32],
+            max(event.id for event in inside)[:32],
         ]
     assert all(block.size >= 65_536 for block in segment.blocks[:-1])
     commits = {0, 3, 4003, 4005}
@@ -634,7 +637,7 @@ def test_the_index_says_of_blocks_and_segment_what_is_in_them(tmp_path):
 
 
 def times_of(events):
-    times = [round(one.time.timestamp() * 1_000_000) for one in events]
+    times = [round(event.time.timestamp() * 1_000_000) for event in events]
     return min(times), max(times)
 
 
@@ -646,7 +649,7 @@ def test_other_programs_read_a_compacted_segment_as_json_lines(tmp_path):
         "polars": polars.scan_ndjson(segment).select("id").collect().rows(),
     }
 
-    assert found["duckdb"] == found["polars"] == [(one.id,) for one in events]
+    assert found["duckdb"] == found["polars"] == [(event.id,) for event in events]
     if shutil.which("zstdcat"):
         printed = subprocess.run(["zstdcat", segment], capture_output=True, check=True).stdout
         assert len(list(lines_of(printed, newest=False))) == len(events)
@@ -678,7 +681,7 @@ def test_bucketlog_finds_damage_in_an_index_and_never_returns_what_is_not_stored
         (lambda stream: list(stream.read()), events),
         (lambda stream: list(stream.read(tags=["tag-7"], since=events[3].time)), [events[7]]),
         (lambda stream: stream.recent(1, subject="s-0"), [events[-1]]),
-        (lambda stream: [stream.get(one.id) for one in events[::7]], events[::7]),
+        (lambda stream: [stream.get(event.id) for event in events[::7]], events[::7]),
     ]
 
     for at in range(0, index.stop, 29):

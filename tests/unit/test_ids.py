@@ -141,8 +141,8 @@ def test_every_id_that_was_ever_learnt_is_found_at_its_offset(kind):
     for begin in range(0, 500, 7):
         ids.learn(stored[begin : begin + 7], begin)
 
-    assert [ids.find(one) for one in stored] == [*range(500)]
-    assert all(ids.knows_any([one]) for one in stored)
+    assert [ids.find(event_id) for event_id in stored] == [*range(500)]
+    assert all(ids.knows_any([event_id]) for event_id in stored)
     assert not any(ids.find(ID_KINDS[kind](number)) is not None for number in range(500, 900))
 
 
@@ -160,7 +160,7 @@ def test_ascending_ids_are_known_to_be_new_without_reading_anything():
         ids.learn([one], offset)
 
     assert not ids.knows_any(stored[300:])
-    assert all(ids.surely_new(one) for one in stored[300:])
+    assert all(ids.surely_new(event_id) for event_id in stored[300:])
 
 
 def test_ids_before_the_start_of_the_log_are_free_and_may_be_stored_again():
@@ -171,7 +171,7 @@ def test_ids_before_the_start_of_the_log_are_free_and_may_be_stored_again():
 
     ids.start = 50
 
-    assert [ids.find(one) for one in stored] == [None] * 50 + [*range(50, 100)]
+    assert [ids.find(event_id) for event_id in stored] == [None] * 50 + [*range(50, 100)]
     ids.learn([stored[3]], 100)
     stored.append(stored[3])
     assert ids.find(stored[3]) == 100
@@ -191,7 +191,7 @@ def test_two_runs_that_begin_at_one_offset_are_not_taken_for_each_other():
         ids.learn([stored[begin]], begin)
 
     for _ in range(2):
-        assert [ids.find(one) for one in stored[: 5 * RUN_EVENTS]] == [*range(5 * RUN_EVENTS)]
+        assert [ids.find(event_id) for event_id in stored[: 5 * RUN_EVENTS]] == [*range(5 * RUN_EVENTS)]
 
 
 def test_an_evicted_run_is_read_once_for_neighbours():
@@ -204,8 +204,8 @@ def test_an_evicted_run_is_read_once_for_neighbours():
 
     ids = Ids(read)
     ids.learn(stored, 0)
-    for one in stored[16:24]:
-        assert ids.find(one) is not None
+    for event_id in stored[16:24]:
+        assert ids.find(event_id) is not None
 
     assert len(reads) <= 3
 
@@ -222,8 +222,8 @@ def test_any_texts_are_ids(stored):
         if stored[half:]:
             ids.learn(stored[half:], half)
 
-        assert [ids.find(one) for one in stored] == [*range(len(stored))]
-        assert all(ids.knows_any([one, "never"]) for one in stored)
+        assert [ids.find(event_id) for event_id in stored] == [*range(len(stored))]
+        assert all(ids.knows_any([event_id, "never"]) for event_id in stored)
 
 
 def test_a_partition_that_does_not_exist_has_no_ids():

@@ -59,7 +59,7 @@ def test_newest_segment_is_the_last_one_that_is_not_below_the_floor(steps, repea
         for _ in range(repeat):
             firsts.append(here)
             here += step
-    expected = max((one for one in firsts if one >= floor), default=None)
+    expected = max((first for first in firsts if first >= floor), default=None)
 
     found = newest_live(live(firsts), FOLDER, floor)
 
@@ -70,15 +70,15 @@ def test_newest_segment_is_the_last_one_that_is_not_below_the_floor(steps, repea
 @settings(max_examples=200, deadline=None)
 def test_an_offset_is_found_in_the_segment_before_it(steps, offset, floor):
     firsts = [sum(steps[:count]) for count in range(len(steps) + 1)]
-    floor = min((one for one in firsts if one >= floor), default=firsts[-1])
-    expected = max((one for one in firsts if floor <= one <= offset), default=floor)
+    floor = min((first for first in firsts if first >= floor), default=firsts[-1])
+    expected = max((first for first in firsts if floor <= first <= offset), default=floor)
 
     names = live(firsts)
     begin = live_before(names, FOLDER, max(offset, floor), floor)
 
     assert begin <= max(offset, floor)
     assert begin in firsts
-    assert sum(begin <= one <= offset for one in firsts) <= 1000
+    assert sum(begin <= first <= offset for first in firsts) <= 1000
     assert expected >= begin
     assert names.requests <= 10
 
@@ -88,14 +88,18 @@ def test_segments_that_a_compacted_one_replaces_are_skipped():
 
     found = list(skim(names, FOLDER, 0))
 
-    assert [one.first for one in found if one.next is None][-10:] == [*range(99_990, 100_000)]
+    assert [segment.first for segment in found if segment.next is None][-10:] == [*range(99_990, 100_000)]
     assert names.requests <= 3
 
 
 def test_segments_from_an_offset_on_leave_out_those_before_it():
     names = Names([segment_name(0), segment_name(5), compacted_name(5, 9), compacted_name(4, 9), segment_name(9)])
 
-    assert [(one.first, one.next) for one in segments_after(names, FOLDER, 5)] == [(5, 9), (5, None), (9, None)]
+    assert [(segment.first, segment.next) for segment in segments_after(names, FOLDER, 5)] == [
+        (5, 9),
+        (5, None),
+        (9, None),
+    ]
 
 
 @given(
@@ -126,4 +130,4 @@ def test_any_compacted_segments_between_change_nothing(sizes, runs, page_entries
             assert begin <= offset
     whole = chain(everything, start=0, floor=0)
     assert (skimmed[-1].next or end) == (whole[-1].next or end) == end
-    assert all(one in everything for one in skimmed)
+    assert all(segment in everything for segment in skimmed)

@@ -317,7 +317,7 @@ def test_a_location_hides_its_secrets_when_it_is_printed():
 
 
 def test_backends_that_are_shipped_are_those_of_the_entry_points():
-    installed = {one.name: one.value for one in installed_backends() if one.dist.name == "bucketlog"}
+    installed = {entry.name: entry.value for entry in installed_backends() if entry.dist.name == "bucketlog"}
 
     assert installed == SHIPPED
 

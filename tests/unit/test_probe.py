@@ -265,7 +265,7 @@ class RefusesEveryVersion(DictBackend):
 def test_a_condition_that_does_not_hold_is_found_out(wrong, check, finding):
     proof = probe(wrong(), SystemClock())
 
-    assert [one.name for one in proof.unsafe()] == [check]
+    assert [check.name for check in proof.unsafe()] == [check]
     assert finding in proof.check(check).finding
 
 
@@ -294,9 +294,9 @@ def test_what_is_not_claimed_is_not_tried():
 
     proof = probe(Plain(), SystemClock())
 
-    assert [one.name for one in proof.unsafe()] == ["exclusive_create", "compare_and_set"]
+    assert [check.name for check in proof.unsafe()] == ["exclusive_create", "compare_and_set"]
     assert not proof.unusable()
-    assert {one.finding for one in proof.unsafe()} == {"is not claimed"}
+    assert {check.finding for check in proof.unsafe()} == {"is not claimed"}
 
 
 def test_a_claim_that_the_backend_itself_refuses_is_a_failed_check():
@@ -403,7 +403,7 @@ def test_a_server_that_takes_no_etag_form_cannot_compare_and_set():
     proof = probe(backend, SystemClock())
 
     assert proof.etag_form is None
-    assert [one.name for one in proof.unsafe()] == ["compare_and_set"]
+    assert [check.name for check in proof.unsafe()] == ["compare_and_set"]
 
 
 def test_a_versioned_bucket_that_keeps_conditions_is_fine():
@@ -500,7 +500,7 @@ class ShortensRangesOverTheEnd(DictBackend):
 def test_a_wrong_read_makes_the_storage_unusable(wrong, check, finding):
     proof = probe(wrong(), SystemClock())
 
-    assert [one.name for one in proof.unusable()] == [check]
+    assert [check.name for check in proof.unusable()] == [check]
     assert finding in proof.check(check).finding
 
 
@@ -524,7 +524,7 @@ def test_an_append_that_ignores_the_size_makes_the_storage_unusable():
 
     proof = probe(GrowingBackend("probe-sizes", append=ignoring), SystemClock())
 
-    assert [one.name for one in proof.unusable()] == ["append"]
+    assert [check.name for check in proof.unusable()] == ["append"]
     assert "at a stale size" in proof.check("append").finding
 
 
@@ -643,8 +643,8 @@ def test_what_is_not_a_proof_is_refused(change):
 def test_a_check_that_was_never_made_counts_as_failed():
     proof = replace(probe(DictBackend(), SystemClock()), checks=())
 
-    assert [one.name for one in proof.unsafe()] == ["exclusive_create", "compare_and_set"]
-    assert [one.name for one in proof.unusable()] == ["list"]
+    assert [check.name for check in proof.unsafe()] == ["exclusive_create", "compare_and_set"]
+    assert [check.name for check in proof.unusable()] == ["list"]
 
 
 @pytest.mark.parametrize(

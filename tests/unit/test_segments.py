@@ -76,7 +76,7 @@ def test_a_commit_is_its_lines_with_one_more_member_at_the_end():
     head = b'{"type":"a"}\n{"type":"b","commit":"00000002-01-0123456789abcdef-'
     assert sealed == head + b'%08x"}\n' % crc32(head)
     assert len(sealed) - len(body) == TRAILER_BYTES - 2
-    assert [json.loads(one).get("commit", "")[:8] for one in sealed.splitlines()] == ["", "00000002"]
+    assert [json.loads(line).get("commit", "")[:8] for line in sealed.splitlines()] == ["", "00000002"]
 
 
 def test_the_trailer_is_read_from_the_end_of_the_bytes():
@@ -289,9 +289,9 @@ def test_other_files_are_no_segments(name):
 
 def segments(*names: int | tuple[int, int]) -> list[Segment]:
     made = []
-    for one in names:
-        first, following = one if isinstance(one, tuple) else (one, None)
-        made.append(Segment(str(one), first, following, 1))
+    for name in names:
+        first, following = name if isinstance(name, tuple) else (name, None)
+        made.append(Segment(str(name), first, following, 1))
     return made
 
 
@@ -301,7 +301,7 @@ def chained(*names: int | tuple[int, int], start: int = 0, floor: int = 0) -> li
     found = chain(made, start=start, floor=floor)
     for other in list(permutations(made))[:120]:
         assert chain(other, start=start, floor=floor) == found
-    return [one.first if one.next is None else (one.first, one.next) for one in found]
+    return [segment.first if segment.next is None else (segment.first, segment.next) for segment in found]
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ def test_log_begins_at_just_that_offset(storage, stream, before):
     for handle in (stream, storage.open().stream("orders")):
         found = list(handle.read())
         assert ids(found) == left(before)
-        assert [one.offset for one in found] == list(range(before, 12))
+        assert [event.offset for event in found] == list(range(before, 12))
         assert handle.cursor() == {"0": 12}
         assert handle.stats().events == 12 - before
     report = storage.open().stream("orders").verify()
@@ -271,7 +271,7 @@ def test_every_partition_is_truncated_by_time(storage):
 
     report = stream.truncate(before=START + timedelta(seconds=4))
 
-    assert [(one.partition, one.start) for one in report.partitions] == [("s0", 2), ("s1", 1), ("s2", 1)]
+    assert [(part.partition, part.start) for part in report.partitions] == [("s0", 2), ("s1", 1), ("s2", 1)]
     assert sorted(ids(stream.read())) == left(4, 9)
 
 
@@ -294,7 +294,7 @@ def test_days_that_are_over_are_truncated_to_their_end(storage):
 
     report = storage.open().stream("orders").truncate(before=midday)
 
-    assert [one.start for one in report.partitions] == [3, 3, 1, 0]
+    assert [part.start for part in report.partitions] == [3, 3, 1, 0]
     assert ids(stream.read()) == ["e21", "e22", "e30", "e31", "e32"]
     assert storage.open().stream("orders").verify().ok
 

@@ -42,7 +42,7 @@ def record(*steps):
 
 
 def names(segments):
-    return sorted(one.key.removeprefix(FOLDER) for one in segments)
+    return sorted(segment.key.removeprefix(FOLDER) for segment in segments)
 
 
 # -- the floor ---------------------------------------------------------------------------------------------------------
@@ -104,8 +104,8 @@ def test_removing_what_is_contained_leaves_every_offset_where_it_was(ranges, sta
 
     left = [one for one in found if one not in contained]
     assert all(cover in left for cover in contained.values())
-    held = {offset for one in found for offset in range(max(one.first, start), one.next)}
-    assert held == {offset for one in left for offset in range(max(one.first, start), max(one.next, start))}
+    held = {offset for segment in found for offset in range(max(segment.first, start), segment.next)}
+    assert held == {offset for segment in left for offset in range(max(segment.first, start), max(segment.next, start))}
     before, after = (chain(one, start=start, floor=0) for one in (found, left))
     assert [one.next for one in before[-1:]] == [one.next for one in after[-1:]]
 
@@ -277,9 +277,9 @@ def test_all_partitions_are_vacuumed_and_counted(storage):
 
     report = stream.vacuum(grace=0, exclusive=True)
 
-    assert [one.partition for one in report.partitions] == ["s0", "s1", "s2"]
-    assert report.segments_removed == sum(one.segments_removed for one in report.partitions) == 3
-    assert report.bytes_removed == sum(one.bytes_removed for one in report.partitions) > 0
+    assert [part.partition for part in report.partitions] == ["s0", "s1", "s2"]
+    assert report.segments_removed == sum(part.segments_removed for part in report.partitions) == 3
+    assert report.bytes_removed == sum(part.bytes_removed for part in report.partitions) > 0
     assert len(list(stream.read())) == 9
 
 
@@ -356,7 +356,7 @@ def test_own_writers_and_tails_go_on_after_an_exclusive_vacuum(storage):
     stream.vacuum(grace=0, exclusive=True)
 
     assert stream.append(event(4)).offsets == (4,)
-    assert [one for _ in range(5) for one in ids(tail.poll())] == ["e1", "e2", "e3", "e4"]
+    assert [event_id for _ in range(5) for event_id in ids(tail.poll())] == ["e1", "e2", "e3", "e4"]
     assert ids(storage.open().stream("orders").read()) == ["e0", "e1", "e2", "e3", "e4"]
 
 

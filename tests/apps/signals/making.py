@@ -47,7 +47,7 @@ def emission(
 
 
 def ids(envelopes: Iterable[Any]) -> list[str]:
-    return [getattr(one, "signal_id", None) or one.emission_id for one in envelopes]
+    return [getattr(envelope, "signal_id", None) or envelope.emission_id for envelope in envelopes]
 
 
 def everything(store: Any) -> list[str]:

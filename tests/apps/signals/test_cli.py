@@ -257,7 +257,7 @@ def test_recent_passes_filters_on(run, workspace, options, found):
     code, out, _ = run(workspace, "recent", "--json", *options.split())
 
     assert code == 0
-    assert [one.get("signal_id") or one["emission_id"] for one in records(out)] == found
+    assert [record.get("signal_id") or record["emission_id"] for record in records(out)] == found
 
 
 def test_recent_prints_for_programs_what_a_program_gets(run, workspace):
@@ -268,7 +268,7 @@ def test_recent_prints_for_programs_what_a_program_gets(run, workspace):
         newest = store.get_latest_draft_signals(limit=10, start=T(1), end=T(20))
         outcomes = store.get_latest_approval_outcomes(limit=10, start=T(1), end=T(20))
     assert records(out) == [one.to_dict() for one in newest]
-    assert records(emissions) == [one.to_dict() for one in outcomes]
+    assert records(emissions) == [outcome.to_dict() for outcome in outcomes]
     assert err == ""
 
 
@@ -363,7 +363,7 @@ def test_outcomes_shows_what_became_of_each_signal_and_counts_them(run, workspac
 def test_outcomes_passes_options_on(run, workspace, options, found):
     code, out, err = run(workspace, "outcomes", "--json", *options.split())
 
-    shown = [(one.get("signal_id") or one["emission_id"], one["outcome"]) for one in records(out)]
+    shown = [(record.get("signal_id") or record["emission_id"], record["outcome"]) for record in records(out)]
     assert (code, err) == (0, "")
     order = ["pending", "expired", "success", "failure"]
     wanted = [tuple(one.split(":")) for one in found.split()]
@@ -470,11 +470,11 @@ def test_every_command_works_on_every_storage(run, place, peer):
     digest = run(place.workspace, "digest", "2026-02-05", "--json", *options)
 
     assert {code for code, _, _ in (taken, recent, outcomes, days, digest)} == {0}
-    assert sum(one["records"] for one in records(taken[1])) == 10
-    assert [one["signal_id"] for one in records(recent[1])] == ["c"]
-    assert [one["emission_id"] for one in records(outcomes[1])] == ["e1"]
+    assert sum(record["records"] for record in records(taken[1])) == 10
+    assert [record["signal_id"] for record in records(recent[1])] == ["c"]
+    assert [record["emission_id"] for record in records(outcomes[1])] == ["e1"]
     assert records(days[1]) == [{"kind": "digest", "day": "2026-02-05"}]
-    assert [one["digest"] for one in records(digest[1])] == [{"seen": 6}]
+    assert [record["digest"] for record in records(digest[1])] == [{"seen": 6}]
 
 
 # -- usage -------------------------------------------------------------------------------------------------------------

@@ -164,7 +164,7 @@ def test_the_way_back_is_to_read_and_write(peer, ours):
 
 
 def test_documents_are_the_same_files_byte_for_byte(peer, ours):
-    paths = [one.write_daily_digest_snapshot(day=T(5), digest={"b": 1.5, "a": ["é"]}) for one in (peer, ours)]
+    paths = [store.write_daily_digest_snapshot(day=T(5), digest={"b": 1.5, "a": ["é"]}) for store in (peer, ours)]
 
     assert paths[0].read_bytes() == paths[1].read_bytes()
     assert paths[0].name == paths[1].name
@@ -172,10 +172,10 @@ def test_documents_are_the_same_files_byte_for_byte(peer, ours):
 
 def test_paths_in_errors_are_ours_and_the_rest_of_the_text_is_the_same(peer, ours):
     texts = []
-    for one in (peer, ours):
-        path = one.write_signal(signal("a"))
+    for store in (peer, ours):
+        path = store.write_signal(signal("a"))
         with pytest.raises(ValueError, match="Duplicate") as raised:
-            one.write_signal(signal("a"), on_duplicate="raise")
+            store.write_signal(signal("a"), on_duplicate="raise")
         texts.append(str(raised.value).replace(str(path), "PATH"))
 
     assert texts[0] == texts[1]
@@ -189,9 +189,9 @@ def test_an_unknown_policy_is_an_error_always(peer, ours):
 
 
 def test_an_id_that_is_no_text_counts_after_a_restart(peer, ours):
-    for one in (peer, ours):
-        one.write_signal(signal(7))
-        type(one)(one.workspace).write_signal(signal(7))
+    for store in (peer, ours):
+        store.write_signal(signal(7))
+        type(store)(store.workspace).write_signal(signal(7))
 
     assert len((peer.signals_dir / "2026-02-05.jsonl").read_text().splitlines()) == 2
     assert len(list(ours.read_signals())) == 1
@@ -209,16 +209,16 @@ def test_of_two_copies_of_an_id_on_two_days_the_earlier_counts_in_every_window(p
     peer.write_signal(signal("x", T(5), 1))
     others.write_signal(signal("x", T(6), 2))
 
-    assert [one.payload for one in peer.iter_signals(T(6), T(7))] == [2]
+    assert [signal.payload for signal in peer.iter_signals(T(6), T(7))] == [2]
     with SignalStore(tmp_path) as store:
-        assert [one.payload for one in store.iter_signals(T(1, 1), T(7))] == [1]
+        assert [signal.payload for signal in store.iter_signals(T(1, 1), T(7))] == [1]
         assert list(store.iter_signals(T(6), T(7))) == []
 
 
 def test_posts_among_newer_signals_are_found(peer, ours):
-    for one in (peer, ours):
-        one.write_signals(signal(f"post-{hour}", T(5, hour), refs=[R]) for hour in range(3))
-        one.write_signals(signal(f"other-{hour}", T(6, hour), type="Other", refs=[R]) for hour in range(8))
+    for store in (peer, ours):
+        store.write_signals(signal(f"post-{hour}", T(5, hour), refs=[R]) for hour in range(3))
+        store.write_signals(signal(f"other-{hour}", T(6, hour), type="Other", refs=[R]) for hour in range(8))
 
     assert peer.get_last_posts_by_entity(entity_ref=R, limit=2) == []
     assert ids(ours.get_last_posts_by_entity(entity_ref=R, limit=2)) == ["post-2", "post-1"]
@@ -251,12 +251,12 @@ def test_a_record_of_more_than_8_mib_is_refused_as_a_value_error(ours):
 
 
 def test_what_fails_leaves_all_as_it_was(peer, ours):
-    for one in (peer, ours):
-        one.write_daily_digest_snapshot(day="2026-02-05", digest={"n": 1})
+    for store in (peer, ours):
+        store.write_daily_digest_snapshot(day="2026-02-05", digest={"n": 1})
         with pytest.raises(TypeError):
-            one.write_daily_digest_snapshot(day="2026-02-05", digest={"n": {1}})
+            store.write_daily_digest_snapshot(day="2026-02-05", digest={"n": {1}})
         with pytest.raises(TypeError):
-            one.write_signal(signal("a", T(5), {1}))
+            store.write_signal(signal("a", T(5), {1}))
 
     with pytest.raises(ValueError, match="Expecting value"):
         peer.read_daily_digest_snapshot("2026-02-05")

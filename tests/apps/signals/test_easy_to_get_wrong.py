@@ -50,7 +50,7 @@ def test_an_id_has_the_record_that_was_stored_first(store, open_store):
     paths = [store.write_signal(signal("x", T(5), 1)), store.write_signal(signal("x", T(6), 2))]
     paths.append(open_store().write_signal(signal("x", T(6), 3)))
 
-    assert [one.payload for one in store.iter_signals(START, END)] == [1]
+    assert [signal.payload for signal in store.iter_signals(START, END)] == [1]
     assert paths[0] == paths[1] == paths[2] == store.signals_dir / "2026-02-05"
     assert list(store.iter_signals(T(6), T(7))) == []
 
@@ -217,7 +217,7 @@ def test_payloads_come_back_as_json_gives_them_back(store):
     payloads = [{"x": math.nan}, {"x": 10**40}, {"x": "\ud800"}, {1: "a"}, {"x": (1, 2)}]
     store.write_signals([signal(str(number), payload=payload) for number, payload in enumerate(payloads)])
 
-    found = [one.payload for one in store.iter_signals(START, END)]
+    found = [signal.payload for signal in store.iter_signals(START, END)]
 
     assert math.isnan(found[0]["x"])
     assert found[1:] == [{"x": 10**40}, {"x": "\ud800"}, {"1": "a"}, {"x": [1, 2]}]

@@ -45,9 +45,13 @@ def test_a_killed_writer_leaves_whole_records_and_all_that_it_acknowledged(tmp_p
         process.stdout.close()
 
         with SignalStore(tmp_path) as store:
-            found = [one for one in store.iter_signals(START, END) if one.signal_id.startswith(f"{round_number}-")]
-            assert {one.signal_id for one in found} >= {f"{round_number}-{number}" for number in range(acknowledged)}
-            assert all(one.payload == {"x": "y" * 2000} for one in found)
+            found = [
+                signal for signal in store.iter_signals(START, END) if signal.signal_id.startswith(f"{round_number}-")
+            ]
+            assert {signal.signal_id for signal in found} >= {
+                f"{round_number}-{number}" for number in range(acknowledged)
+            }
+            assert all(signal.payload == {"x": "y" * 2000} for signal in found)
 
 
 def test_half_a_line_is_skipped_and_the_next_write_succeeds(tmp_path: Path):

@@ -33,8 +33,8 @@ def test_it_is_never_shown_as_empty(peer, tmp_path):
 
     for _ in range(2):
         with SignalStore(tmp_path) as store:
-            assert [repr(one) for one in store.iter_signals(START, END)] == [
-                repr(one) for one in peer.iter_signals(T(1), T(20))
+            assert [repr(signal) for signal in store.iter_signals(START, END)] == [
+                repr(signal) for signal in peer.iter_signals(T(1), T(20))
             ]
             assert list(store.iter_emissions(START, END)) == list(peer.iter_emissions(T(1), T(20)))
     assert files_of(peer) == before
@@ -153,7 +153,7 @@ def test_one_that_was_copied_to_another_backend_is_taken_in_too(peer):
 def test_another_workspace_is_taken_in_when_asked(peer, tmp_path, store):
     taken = store.import_workspace(tmp_path)
 
-    assert [(one.file, one.records) for one in taken] == [
+    assert [(file.file, file.records) for file in taken] == [
         ("signals/2026-02-05.jsonl", 1),
         ("signals/2026-02-06.jsonl", 2),
         ("emissions/2026-02-04.jsonl", 1),
@@ -162,7 +162,7 @@ def test_another_workspace_is_taken_in_when_asked(peer, tmp_path, store):
     assert everything(store) == ["b", "a", "c"]
     assert store.import_workspace(tmp_path) == []
     peer.write_signal(signal("d", T(6)))
-    assert [one.records for one in store.import_workspace(str(tmp_path))] == [1]
+    assert [file.records for file in store.import_workspace(str(tmp_path))] == [1]
     assert everything(store) == ["b", "a", "c", "d"]
 
 
@@ -180,10 +180,10 @@ def test_an_import_tells_how_far_it_is(peer, tmp_path, store):
 def test_importing_from_its_own_place_reads_nothing_twice_and_tells_what_opening_took_in(peer, tmp_path):
     reported = []
     with SignalStore(tmp_path, import_progress=lambda *done: reported.append(done)) as store:
-        assert [one.records for one in store.import_workspace(tmp_path)] == [1, 2, 1, 1]
+        assert [file.records for file in store.import_workspace(tmp_path)] == [1, 2, 1, 1]
         assert len(reported) == 4
         peer.write_signal(signal("later", T(9)))
-        assert [one.records for one in store.import_workspace(tmp_path)] == [1, 2, 1, 1, 1]
+        assert [file.records for file in store.import_workspace(tmp_path)] == [1, 2, 1, 1, 1]
     with SignalStore(tmp_path) as store:
         assert store.import_workspace(tmp_path) == []
 

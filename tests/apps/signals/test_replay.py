@@ -281,8 +281,8 @@ def test_of_two_stores_that_write_one_id_for_one_day_at_once_one_wins(open_store
 
     assert sorted(everything(stores[0]), key=int) == [str(number) for number in range(rounds)]
     assert set(paths.values()) == {stores[0].signals_dir / "2026-02-05"}
-    assert [one.payload for one in stores[0].iter_signals(START, END)] == [
-        one.payload for one in open_store().iter_signals(START, END)
+    assert [signal.payload for signal in stores[0].iter_signals(START, END)] == [
+        signal.payload for signal in open_store().iter_signals(START, END)
     ]
 
 
@@ -304,14 +304,14 @@ def test_of_two_stores_that_write_one_id_for_different_days_one_record_is_replay
     replayed = list(open_store().iter_signals(START, END))
     assert sorted(ids(replayed), key=int) == [str(number) for number in range(10)]
     on_the_earlier_day = set(ids(open_store().iter_signals(T(5), T(5))))
-    assert {one.signal_id for one in replayed if one.payload == 0} == on_the_earlier_day
+    assert {signal.signal_id for signal in replayed if signal.payload == 0} == on_the_earlier_day
 
 
 def test_one_store_may_be_used_from_many_threads(store):
     def work(which: int) -> None:
         for number in range(5):
             store.write_signal(signal(f"{which}-{number}", T(5 + number % 2), refs=[R]))
-            assert any(one.signal_id == f"{which}-{number}" for one in store.iter_signals(START, END))
+            assert any(signal.signal_id == f"{which}-{number}" for signal in store.iter_signals(START, END))
             store.write_checkpoint(f"w{which}", ReplayCheckpoint(T(5)))
 
     with ThreadPoolExecutor(4) as pool:

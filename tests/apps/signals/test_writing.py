@@ -92,7 +92,7 @@ def test_deep_nesting_comes_back():
     with SignalStore(f"memory://{uuid.uuid4()}") as store:
         store.write_signals([signal("a", payload=payload), emission_like()])
 
-        assert [one.payload for one in store.iter_signals(START, END)] == [payload, {}]
+        assert [signal.payload for signal in store.iter_signals(START, END)] == [payload, {}]
 
 
 def emission_like():
@@ -298,7 +298,7 @@ def test_one_object_that_changes_between_items_is_written_as_it_was(store):
 
     store.write_signals(changing())
 
-    assert [one.payload for one in store.iter_signals(START, END)] == [{"n": 0}, {"n": 1}, {"n": 2}]
+    assert [signal.payload for signal in store.iter_signals(START, END)] == [{"n": 0}, {"n": 1}, {"n": 2}]
 
 
 def test_signals_and_emissions_have_ids_of_their_own(store):
