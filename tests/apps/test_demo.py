@@ -32,7 +32,7 @@ def sample(flights):
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
-    """Run the demo on a sample; return where its store is, and what it printed."""
+    """Run the demo on a sample; return its store's URL and its output."""
     store = tmp_path_factory.mktemp("demo") / "store"
     command = [sys.executable, FOLDER / "demo.py", "--limit", str(SAMPLE), "--store", store]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)

@@ -28,7 +28,7 @@ def command(workspace, *options):
 
 
 def run(workspace, **environment):
-    """Run the pipeline to its end; return what it printed."""
+    """Run the pipeline to its end; return its output."""
     env = {**os.environ, **environment}
     done = subprocess.run(command(workspace), env=env, capture_output=True, text=True, check=True, timeout=120)
     assert done.stderr == ""
@@ -36,7 +36,7 @@ def run(workspace, **environment):
 
 
 def result(store):
-    """Return all that a workspace holds, but for how it is laid out in files."""
+    """Return the content of a workspace, independent of its files."""
     first, last = f"{START:%Y-%m-%d}", f"{END:%Y-%m-%d}"
     return {
         "signals": list(store.iter_signals(START, END)),
@@ -49,7 +49,7 @@ def result(store):
 
 
 def by_source(signals):
-    """Return signals by the worker that wrote them; of different ones the order depends on who was killed when."""
+    """Return signals by the worker that wrote them; the order between workers depends on which was killed when."""
     ordered = sorted(signals, key=lambda one: one.source)
     return {source: list(found) for source, found in itertools.groupby(ordered, key=lambda one: one.source)}
 
@@ -60,7 +60,7 @@ def comparable(store):
 
 
 def kill_in(stage, workspace, chance):
-    """Run the pipeline and kill it some moments after a worker's first batch; tell whether it was alive until then."""
+    """Run the pipeline and kill it shortly after a worker's first batch; return True if it was still running."""
     with subprocess.Popen(
         command(workspace, "--verbose"), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     ) as process:
@@ -81,7 +81,7 @@ def kill_in(stage, workspace, chance):
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
-    """Run the pipeline; return its workspace, and what it printed."""
+    """Run the pipeline; return its workspace and its output."""
     workspace = tmp_path_factory.mktemp("undisturbed") / "workspace"
     return workspace, run(workspace)
 

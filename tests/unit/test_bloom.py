@@ -1,4 +1,4 @@
-"""Bloom filters: what is in one is always found, and most of what is not is ruled out."""
+"""Bloom filters: every added text is found, and most others are ruled out."""
 
 import struct
 

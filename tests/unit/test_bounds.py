@@ -111,7 +111,7 @@ def test_what_one_attempt_found_is_not_the_result_of_the_next(place):
         bounds = next(others, None) if call.method == "put" else None
         if bounds is None:
             return None
-        raised(other, start=bounds.start, floor=bounds.floor)  # first: the answer is a conflict, twice
+        raised(other, start=bounds.start, floor=bounds.floor)  # first, so that our PUT conflicts, twice
         return LoseAnswer()
 
     root.backend.plan = plan
@@ -264,7 +264,7 @@ def test_record_tells_since_when_bounds_are_in_force(place):
 
 
 def test_frequent_raising_does_not_postpone_removal(place):
-    """However often bounds are raised, what was below them a grace and a bit ago is known to be."""
+    """Even with frequent raising, the record knows the floor of little more than a grace ago."""
     root = place.open()
     times = Times(root)
     raised(root, floor=1)
@@ -291,7 +291,7 @@ def test_of_steps_that_are_old_enough_one_is_kept(place):
 
 
 def test_record_is_of_one_moment(place):
-    """The content and its time are read by two requests: replaced between them, it is read again."""
+    """Content and time take two requests; if the object is replaced between them, both are read again."""
     root, other = place.open(), place.open()
     raised(root, floor=3)
 

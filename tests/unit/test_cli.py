@@ -1,4 +1,4 @@
-"""The commands, called as a script calls them: arguments in; output and an exit code out."""
+"""The commands, called as from a shell: arguments in, output and an exit code out."""
 
 from __future__ import annotations
 
@@ -392,7 +392,7 @@ def test_showing_a_snapshot_needs_its_name_and_one_time(run, args):
 
 @pytest.fixture
 def uncompacted(store):
-    """Two streams, of three partitions and of one; and how much they hold."""
+    """Two streams, with three partitions and with one, and their sizes."""
     day = datetime(2026, 2, 5, tzinfo=UTC)
     for number in range(3):
         store.stream("days", partition_by="day").append(event(number, time=day + timedelta(days=number)))
@@ -500,7 +500,7 @@ def test_compact_of_a_damaged_stream_ends_with_3_and_shows_what_was_done_before(
     assert code == second[0] == 3
     assert [line[0] for line in table(out)] == ["stream", "days"]
     assert "is damaged at byte" in err
-    assert second[1] == ""  # not that there is nothing to do
+    assert second[1] == ""  # not "nothing to compact"
     assert store.stream("days").stats().compacted_segments == 3
 
 

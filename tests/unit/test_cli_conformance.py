@@ -30,7 +30,7 @@ def run(capfdbinary, monkeypatch, tmp_path):
 
 
 def row(out, suite):
-    """Return passed, skipped, failed and not run of a suite."""
+    """Return how many tests of a suite passed, were skipped, failed and did not run."""
     (found,) = re.findall(rf"^{suite} +(\d+) +(\d+) +(\d+) +(\d+)$", out, re.MULTILINE)
     return tuple(map(int, found))
 
@@ -169,7 +169,7 @@ def test_ctrl_c_ends_with_130_tells_what_was_done_and_removes_everything(tmp_pat
         cwd=tmp_path,
         start_new_session=True,
     ) as process:
-        assert process.stderr.read(3) == b"..."  # two tests are over, and the third is about to be
+        assert process.stderr.read(3) == b"..."  # two tests have ended, and the third one nearly has
         assert place.exists()
 
         process.send_signal(signal.SIGINT)

@@ -32,7 +32,7 @@ def run(capfdbinary):
 
 @pytest.fixture
 def memory():
-    """A backend in memory, whose clock is the machine's own."""
+    """A backend in memory that uses the machine's clock."""
     return find_factory("memory")(f"memory://{uuid.uuid4()}", {}, create=True)
 
 

@@ -1,4 +1,4 @@
-"""The program as a process among others: pipes that close, Ctrl-C, terminals, and what it needs to be installed."""
+"""The program as a process: pipes that close, Ctrl-C, terminals, and missing packages."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ def test_import_tells_at_ctrl_c_how_far_it_came_and_the_same_command_goes_on(tmp
 
     with start(*command, stdin=subprocess.PIPE) as process:
         process.stdin.writelines(lines[:9])
-        process.stdin.flush()  # returns when most of line 9 was read, so all before it is done with
+        process.stdin.flush()  # returns when most of line 9 was read, so all lines before are done
         process.send_signal(signal.SIGINT)
         out, said = process.communicate(timeout=TIMEOUT)
     with start(*command, stdin=subprocess.PIPE) as again:
@@ -185,7 +185,7 @@ def test_import_tells_at_ctrl_c_how_far_it_came_and_the_same_command_goes_on(tmp
 
 
 def on_a_terminal(args, which):
-    """Run with stdout or stderr on a terminal; return what that shows."""
+    """Run with stdout or stderr on a terminal; return the terminal's content."""
     mine, theirs = pty.openpty()
     with start(*args, **{which: theirs}, env={**os.environ, "TERM": "xterm", "COLUMNS": "120"}) as process:
         os.close(theirs)

@@ -1,4 +1,4 @@
-"""`bucketlog truncate` and `bucketlog vacuum`: what they say, and that a dry run does nothing."""
+"""`bucketlog truncate` and `bucketlog vacuum`: their output, and that a dry run does nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What stands on the lines of a JSONL or CSV file, and which lines cannot be read."""
+"""The rows of a JSONL or CSV file, and the lines that cannot be read."""
 
 from __future__ import annotations
 

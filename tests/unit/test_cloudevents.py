@@ -1,4 +1,4 @@
-"""An event and a CloudEvent become each other without a loss, also through the package `cloudevents` itself."""
+"""Events and CloudEvents convert to each other without loss, also through the package `cloudevents`."""
 
 import base64
 import copy
@@ -71,7 +71,7 @@ def test_every_event_comes_back_from_its_cloudevent(one):
     found = through_the_package(one)
 
     assert found == one
-    # Equality takes 1, 1.0 and True for the same; JSON does not.
+    # 1, 1.0 and True are equal in Python, but not in JSON.
     assert json.dumps([found.data, found.meta], sort_keys=True) == json.dumps([one.data, one.meta], sort_keys=True)
 
 

@@ -1,4 +1,4 @@
-"""JSON documents come back as they went in, or are refused with the place that is wrong."""
+"""JSON documents are read back unchanged, or refused with the place that is wrong."""
 
 import collections
 import enum

@@ -1,7 +1,6 @@
-"""The format page tells everything: a reader written from it alone reads what bucketlog wrote, and judges as it does.
+"""The format page is complete: a reader written from it alone reads bucketlog's files, and finds the same damage.
 
-The reader below uses nothing but the standard library, zstandard and xxhash. If the format changes, this file fails
-first.
+The reader below uses only the standard library, zstandard and xxhash. If the format changes, this file fails first.
 """
 
 import json
@@ -192,7 +191,7 @@ def may_hold(words, what):
 
 
 def blocks_with(segment, text):
-    """Return the places of the blocks that may hold a text, which has its letter in front."""
+    """Return the places of the blocks that may hold a text, which is prefixed with its letter."""
     filters = segment.sections["filters"]
     size = len(filters) // len(segment.blocks)
     places = range(len(segment.blocks))
@@ -225,7 +224,7 @@ DEFAULTS = {"source": None, "subject": None, "tags": [], "data": None, "meta": {
 
 
 def as_members(event: Event) -> dict:
-    """An event as the page says that it stands in a line."""
+    """An event as a line, as the page describes it."""
     members = {"type": event.type, "id": event.id}
     members["time"] = event.time.astimezone(UTC).isoformat().replace("+00:00", "Z")
     members |= {"source": event.source, "subject": event.subject, "tags": list(event.tags)}
@@ -449,7 +448,7 @@ def test_the_limits_on_the_page_are_those_of_the_code():
 
 
 def packed(data: bytes, *, frames: int = 3) -> bytes:
-    """A compacted segment as the page says: frames with checksums, then skippable ones."""
+    """A compacted segment as the page describes it: frames with checksums, then skippable ones."""
     compressor = zstandard.ZstdCompressor(write_checksum=True)
     step = len(data) // frames + 1
     skippable = b"".join(
@@ -556,7 +555,7 @@ def compacted_store(root: Path, *, event_id, commits: list[int]) -> list[Event]:
 
 
 def only_compacted(root: Path) -> Path:
-    """Leave the compacted segment of a store alone in its partition."""
+    """Remove everything from a store's partition except its compacted segment."""
     folder = root / "streams" / "s" / "0"
     for live in folder.glob("*.jsonl"):
         live.unlink()
@@ -565,7 +564,7 @@ def only_compacted(root: Path) -> Path:
 
 
 def in_order(number: int) -> str:
-    return f"{number:032}-e"  # differ only in what a block keeps of them
+    return f"{number:032}-e"  # they differ only in the part that a block keeps
 
 
 def at_random(number: int) -> str:

@@ -186,7 +186,7 @@ def test_two_runs_that_begin_at_one_offset_are_not_taken_for_each_other():
     ids = Ids(lambda first, following: stored[first:following])
     ids.learn(stored[: 2 * RUN_EVENTS], 0)  # [0, 8) is evicted
     assert ids.find(stored[0]) == 0
-    ids.learn(stored[: RUN_EVENTS - 1], 0)  # read again: in time another run begins at 0, and reaches farther
+    ids.learn(stored[: RUN_EVENTS - 1], 0)  # read again: later another run begins at 0 and reaches farther
     for begin in range(2 * RUN_EVENTS, 5 * RUN_EVENTS):
         ids.learn([stored[begin]], begin)
 
@@ -256,5 +256,5 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 def test_a_million_ids_take_little_memory(how):
     done = subprocess.run([sys.executable, "-c", MEMORY, how], check=True, capture_output=True, text=True)
 
-    # The newest 64 thousand as they are, and four bytes for each of the others if they need a filter.
-    assert int(done.stdout) < 40_000  # kibibytes; as many texts in a dict take some 200,000
+    # The newest 64 thousand in memory, and a few bytes for each of the others if they do not ascend.
+    assert int(done.stdout) < 40_000  # kibibytes; a dict of these texts takes some 200,000

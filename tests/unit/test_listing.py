@@ -15,7 +15,7 @@ FOLDER = "streams/s/0/"
 
 
 class Names:
-    """A listing of names that counts requests of a thousand each."""
+    """A listing of names that counts the requests, with a thousand names each."""
 
     def __init__(self, names):
         self.names = sorted(FOLDER + name for name in names)
@@ -109,7 +109,7 @@ def test_segments_from_an_offset_on_leave_out_those_before_it():
 )
 @settings(max_examples=300, deadline=None)
 def test_any_compacted_segments_between_change_nothing(sizes, runs, page_entries):
-    """Whatever was compacted, overlapping or not, and wherever the pages of a listing end."""
+    """With any compacted segments, overlapping or not, and with any page size."""
     firsts = [sum(sizes[:count]) for count in range(len(sizes) + 1)]
     end = firsts.pop()
     compacted = {

@@ -1,4 +1,4 @@
-"""Whatever `bucketlog.open` is given becomes a backend, a URL and options, or an error that says what to write."""
+"""Any target of `bucketlog.open` becomes a backend, a URL and options, or an error that says what to write."""
 
 import subprocess
 import sys
@@ -164,7 +164,7 @@ def test_storage_options_are_a_mapping_from_names(options):
 
 
 class FakeUPath:
-    """As much of universal_pathlib as is looked at."""
+    """The part of universal_pathlib that is used."""
 
     def __init__(self, url, storage_options):
         self.protocol, _, self.path = url.partition("://")
@@ -238,7 +238,7 @@ def test_options_and_create_reach_the_factory():
 
 @pytest.fixture
 def factory_module(monkeypatch):
-    """A module that stands for a backend's."""
+    """A stand-in for a backend's module."""
     module = ModuleType("fake_backend_module")
 
     def factory(url, options, *, create):

@@ -1,4 +1,4 @@
-"""Any text is a name: it comes back as given, shares its file with no other, and stays where it was put."""
+"""Any text is a name: it decodes to itself, shares its file with no other name, and stays below its folder."""
 
 import re
 from pathlib import PurePosixPath, PureWindowsPath

@@ -25,7 +25,7 @@ from bucketlog_backends.memory import open_memory
 
 
 class DictBackend:
-    """A correct backend of one put a commit. The wrong ones below change one thing each."""
+    """A correct backend where a commit is one PUT. The wrong ones below change one thing each."""
 
     name = "dict"
     url = "dict://here"
@@ -83,7 +83,7 @@ class DictBackend:
 
 
 class VersioningDict(DictBackend):
-    """A server that takes an ETag in one form only, or ignores conditions where it keeps versions."""
+    """A server that accepts only one form of ETag, or ignores conditions in a versioned bucket."""
 
     takes = ("unquoted", "quoted")
     version_id: str | None = None
@@ -179,7 +179,7 @@ class OverwritesOnAbsent(DictBackend):
 
 
 class ChecksThenWrites(DictBackend):
-    """Right whenever one put comes after the other: only a race to create shows it."""
+    """Correct for sequential PUTs: only a race to create shows the fault."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -198,7 +198,7 @@ class ChecksThenWrites(DictBackend):
 
 
 class ChecksVersionThenWrites(ChecksThenWrites):
-    """The same for a race to replace, which comes after the right version and the stale one."""
+    """Correct except in a race to replace, which the probe runs after checking the right and a stale version."""
 
     def put(self, key, data, *, if_version=ANY):
         if isinstance(if_version, str):
@@ -218,7 +218,7 @@ class OverwritesWhileRefusing(DictBackend):
 
 
 class LosersOverwrite(DictBackend):
-    """Says the right thing and does the wrong one."""
+    """Answers correctly, but writes anyway."""
 
     def put(self, key, data, *, if_version=ANY):
         try:
@@ -229,7 +229,7 @@ class LosersOverwrite(DictBackend):
 
 
 class ForgetsKeysLater(DictBackend):
-    """Keeps the races and takes a create that comes long after."""
+    """Correct in races, but accepts a later create."""
 
     def check(self, key, if_version):
         if if_version is not ABSENT or self.requests["put"] <= 2 * RIVALS:
@@ -271,7 +271,7 @@ def test_a_condition_that_does_not_hold_is_found_out(wrong, check, finding):
 
 def test_a_refused_second_create_that_overwrites_is_found_out():
     class OverwritesLater(DictBackend):
-        """Keeps the race and fails one that comes long after."""
+        """Correct in the race, but refuses a later condition that holds."""
 
         def check(self, key, if_version):
             there = self.objects.get(key)
@@ -336,7 +336,7 @@ class LosesTheAnswerOfEveryWinner(DictBackend):
 
 
 class TellsEveryWinnerThatItLost(DictBackend):
-    """As a client does that sends again and finds its own bytes; compare-and-set answers clearly."""
+    """Answers like a client that retries and is refused because of its own bytes; compare-and-set answers clearly."""
 
     def put(self, key, data, *, if_version=ANY):
         version = super().put(key, data, if_version=if_version)
@@ -449,7 +449,7 @@ def test_a_proof_that_says_nothing_about_versions_changes_nothing():
 
 
 class ListsByFolder(DictBackend):
-    """Sorted level by level, as a walk over directories is."""
+    """Lists level by level, like a walk over directories."""
 
     def list(self, prefix, *, start_after="", delimiter=False):
         entries = super().list(prefix, start_after=start_after)

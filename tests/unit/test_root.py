@@ -1,4 +1,4 @@
-"""Opening a root: what it costs, what it refuses, and who may write."""
+"""Opening a root: its requests, its errors, and which handles may write."""
 
 import io
 import itertools
@@ -71,7 +71,7 @@ class PutBackend(BackendWrapper):
 
 
 class Unconditional(PutBackend):
-    """Storage without conditions, which says so."""
+    """Storage that does not claim conditions."""
 
     capabilities = Capabilities(exclusive_create=False, compare_and_set=False)
 
@@ -179,7 +179,7 @@ def test_no_store_is_made_where_none_may_be(putting, options):
 
 def test_of_two_that_make_a_store_at_once_both_open_the_winners(putting):
     class Late(PutBackend):
-        """Another process makes the store between the look and the put."""
+        """Another process creates the store between our GET and our PUT."""
 
         def put(self, key, data, *, if_version=ANY):
             if key == "bucketlog.json":
@@ -622,7 +622,7 @@ def test_requests_that_make_requests_do_not_wait_for_each_other():
 
 
 class SyncedBackend:
-    """The backend in memory, telling what is synced."""
+    """The memory backend, which records what is synced."""
 
     def __new__(cls, memory: MemoryBackend, error: Exception | None = None):
         memory.synced = []

@@ -36,7 +36,7 @@ def commit(*lines: bytes, flags: int = ALL_BEFORE_SYNCED, write_id: str = "01234
 
 
 def three_commits(*, flags: int = ALL_BEFORE_SYNCED) -> list[bytes]:
-    # Long enough that sectors begin and end inside of commits.
+    # Long enough that sectors begin and end inside commits.
     return [commit(line(0, "x" * 300)), commit(line(1), line(2, "y" * 300)), commit(line(3, {"a": 1}), flags=flags)]
 
 
@@ -129,7 +129,7 @@ def test_a_last_commit_torn_at_any_byte_is_not_taken_for_damage(flags):
 IMITATIONS = [
     f',"commit":"{IMITATION}"}}\n',
     f',"commit":"{IMITATION}"',
-    f",xcommitx:x{IMITATION}",  # of a trailer's form in all bytes but the quotes, which JSON encodes
+    f",xcommitx:x{IMITATION}",  # like a trailer in all bytes except the quotes, which JSON escapes
     {"a": 1, "commit": IMITATION},
     {"a": {"b": {"c": 1, "commit": IMITATION}}},
     [{"a": 1, "commit": IMITATION}],
@@ -296,7 +296,7 @@ def segments(*names: int | tuple[int, int]) -> list[Segment]:
 
 
 def chained(*names: int | tuple[int, int], start: int = 0, floor: int = 0) -> list[int | tuple[int, int]]:
-    """The chain, which is the same in whatever order the segments are listed."""
+    """The chain, which does not depend on the order of the listing."""
     made = segments(*names)
     found = chain(made, start=start, floor=floor)
     for other in list(permutations(made))[:120]:
@@ -365,7 +365,7 @@ def test_whatever_was_compacted_and_left_behind_the_chain_covers_every_offset_on
     firsts = [sum(sizes[:index]) for index in range(len(sizes) + 1)]
     ranges = st.tuples(st.integers(0, len(sizes)), st.integers(0, len(sizes))).filter(lambda pair: pair[0] < pair[1])
     compacted = [(firsts[one], firsts[other]) for one, other in choices.draw(st.lists(ranges, max_size=5))]
-    # A live segment may go when one compacted segment contains it.
+    # A live segment may be removed if one compacted segment contains it.
     contained = [
         index for index in range(len(sizes)) if any(a <= firsts[index] and firsts[index + 1] <= b for a, b in compacted)
     ]

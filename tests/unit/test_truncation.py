@@ -1,4 +1,4 @@
-"""A log that is made to begin later: where exactly, what is gone, and what its readers and writers see of it."""
+"""Truncation: the exact new start, the events that disappear, and what readers and writers notice."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def storage(request, tmp_path):
 
 @pytest.fixture(params=["live", "both", "vacuumed"])
 def stream(request, storage):
-    """Twelve events in commits of one, two and three: live, the first half compacted, or nothing live left."""
+    """Twelve events in commits of one, two and three: all live, the first half compacted, or all compacted."""
     stream = storage.open().stream("orders")
     number = 0
     for commit, count in enumerate((3, 2, 1, 3, 1, 2)):
@@ -215,7 +215,7 @@ def test_a_subscription_before_the_start_raises_and_can_resume_at_the_start(stor
 
 
 def test_a_writer_that_was_before_the_start_continues_at_the_end(storage):
-    """It had read the log when that was shorter than what is cut off now."""
+    """It had read the log when that ended before the new start."""
     sleeper, others = storage.open().stream("orders"), storage.open().stream("orders")
     sleeper.append(event(0))
     for number in range(1, 6):
@@ -231,7 +231,7 @@ def test_a_writer_that_was_before_the_start_continues_at_the_end(storage):
 
 
 def storage_kind_sleeps(stream):
-    """The promise of the exclusive vacuum was not kept: let it count as if this one had slept for a day."""
+    """The promise of the exclusive vacuum was broken: it is as if this handle had slept for a day."""
     view = stream._state.writer("0").view
     view._reader.age = None
     view.last_seen_head = _Old()
@@ -300,7 +300,7 @@ def test_days_that_are_over_are_truncated_to_their_end(storage):
 
 
 def test_days_are_judged_by_their_names(storage):
-    """Neither a day that is over nor one that is to come is read for it."""
+    """Neither a day before the time nor one after it is read."""
     stream = storage.open().stream("orders", partition_by="day")
     for day in range(3):
         stream.append([event(10 * day + number, days=day) for number in range(3)])

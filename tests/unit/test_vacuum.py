@@ -116,13 +116,13 @@ def test_removing_what_is_contained_leaves_every_offset_where_it_was(ranges, sta
 @pytest.mark.parametrize(
     ("found", "steps", "removed", "waiting", "hours"),
     [
-        # Below a floor in force for a grace; the floor's own name and what is above stay.
+        # Below a floor in force for a grace; the segment at the floor and those above stay.
         ([live(0), live(2), live(3), live(5)], ((24, 0, 3),), [live(0), live(2)], [], None),
         ([live(0), live(2), live(3)], ((23.9, 0, 3),), [], [live(0), live(2)], 0.1),
         # An older, lower floor is old enough.
         ([live(0), live(2), live(3)], ((30, 0, 2), (1, 0, 9)), [live(0)], [live(2), live(3)], 23),
         ([live(0), live(2), live(3)], ((20, 0, 2), (1, 0, 3)), [], [live(0), live(2)], 23),
-        # Compacted ones go with the start, not with the floor; one that reaches over it stays.
+        # The start decides about compacted ones, not the floor; one that reaches past it stays.
         ([compacted(0, 3), compacted(3, 6)], ((48, 0, 6),), [], [], None),
         ([compacted(0, 3), compacted(3, 6)], ((48, 3, 6),), [compacted(0, 3)], [], None),
         ([compacted(0, 3), compacted(3, 6)], ((48, 4, 6),), [compacted(0, 3)], [], None),
@@ -342,7 +342,7 @@ def test_damaged_larger_segment_takes_no_smaller_one_with_it(storage):
 
 
 def test_own_writers_and_tails_go_on_after_an_exclusive_vacuum(storage):
-    """The promise is about others. This handle's own writers and tails have listings younger than the grace."""
+    """The promise is about other processes. Our own writers and tails may have listings younger than the grace."""
     store, others = storage.open(), storage.open()
     stream = store.stream("orders")
     tail = stream.tail()

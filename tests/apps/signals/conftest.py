@@ -31,7 +31,7 @@ def place(request: pytest.FixtureRequest) -> Place:
 
 @pytest.fixture
 def open_store(place: Place) -> Iterator[Callable[..., SignalStore]]:
-    """Return what opens the workspace; each call is one more handle of it."""
+    """Return a function that opens the workspace; each call returns a new handle."""
     opened = []
 
     def open_one(**options: object) -> SignalStore:

@@ -1,4 +1,4 @@
-"""Short ways to make what tests write."""
+"""Helpers that make envelopes for tests."""
 
 from __future__ import annotations
 

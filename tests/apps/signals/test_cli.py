@@ -1,4 +1,4 @@
-"""`bucketlog signals URL COMMAND`, as a shell calls it: on what metaspn-store wrote, and on every storage."""
+"""`bucketlog signals URL COMMAND`, called as from a shell: with data of metaspn-store, and on every storage."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def run(capfdbinary, tmp_path, monkeypatch):
 
 @pytest.fixture
 def peer(tmp_path):
-    """Return a workspace `old` with something of everything, as metaspn-store writes it."""
+    """Return a workspace `old` with records of every kind, written by metaspn-store."""
     peer = Peer(tmp_path / "old")
     peer.write_signals(
         [

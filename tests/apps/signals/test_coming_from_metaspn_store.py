@@ -1,4 +1,4 @@
-"""The page `Coming from metaspn-store` is true: all it shows runs, in its order, and prints what the page says."""
+"""The page `Coming from metaspn-store` is correct: its code runs in order, and prints what the page says."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ BLOCKS = [Block(*found.groups()) for found in FENCE.finditer(PAGE.read_text())]
 
 @pytest.fixture
 def run(tmp_path, monkeypatch, s3_url, s3_bucket):
-    """Return what runs a block in an empty directory; the page's bucket is on moto's server."""
+    """Return a function that runs a block in an empty directory; the page's bucket is on moto's server."""
     programs = tmp_path / "bin"
     programs.mkdir()
     for name, text in SHELL_COMMANDS.items():

@@ -1,4 +1,4 @@
-"""Random histories, given to metaspn-store and to us: every query gives the same, but for what is better on purpose."""
+"""Random histories in metaspn-store and in ours: every query returns the same, except for deliberate improvements."""
 
 import shutil
 import tempfile
@@ -102,7 +102,7 @@ questions = st.fixed_dictionaries(
 
 
 def result(ask):
-    """Return what a question gives, or the error that it raises."""
+    """Return the result of a query, or the error that it raises."""
     try:
         found = ask()
         return {key: list(value) for key, value in found.items()} if isinstance(found, dict) else list(found)
@@ -208,7 +208,7 @@ def test_every_answer_is_that_of_metaspn_store(make_store, tmp_path, history, as
         for question in asked:
             ours, theirs = answers(store, question), answers(peer, question)
             assert ours == theirs
-            # Without a start metaspn-store looks for a file of every day since 1970.
+            # Without a start metaspn-store tries to open a file for every day since 1970.
             posts = {"entity_ref": question["entity"], "limit": question["limit"], "start": BASE}
             found = store.get_last_posts_by_entity(**posts)
             assert found[: len(before := peer.get_last_posts_by_entity(**posts))] == before

@@ -1,4 +1,4 @@
-"""A program written for metaspn-store runs here after one line was added to it."""
+"""A program written for metaspn-store runs here with one more line."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""The cases of the specification that are easy to get wrong, each by name, on every kind of storage."""
+"""Cases of the specification that are easy to get wrong, on every kind of storage."""
 
 import math
 from datetime import UTC, datetime, timedelta, timezone

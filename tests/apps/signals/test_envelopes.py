@@ -1,4 +1,4 @@
-"""The envelope classes of our own are those of `metaspn_schemas`, but for where they are defined."""
+"""Our own envelope classes equal those of `metaspn_schemas`, except for the module that defines them."""
 
 from dataclasses import MISSING, FrozenInstanceError, dataclass, fields
 from datetime import UTC, datetime, timedelta, timezone

@@ -1,4 +1,4 @@
-"""A writer that is killed leaves whole records, and what it acknowledged."""
+"""A killed writer leaves only whole records, and all that it acknowledged."""
 
 import os
 import signal as signals

@@ -1,4 +1,4 @@
-"""Where things lie: paths that programs keep, compare, log and look into."""
+"""Paths of records and documents, which programs keep, compare, log and inspect."""
 
 import json
 import os

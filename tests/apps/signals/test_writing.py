@@ -1,4 +1,4 @@
-"""What is written, what is refused, and that a refusal leaves everything as it was."""
+"""Writing: what is accepted and refused, and that a refused write changes nothing."""
 
 import json
 import math
