@@ -7,7 +7,7 @@ folder to another disk has it there, and who links out of the root leaves it.
 """
 
 # Paths are str here: a Path costs microseconds, which every append would pay.
-# ruff: noqa: PTH100, PTH102, PTH108, PTH111, PTH112, PTH116, PTH120
+# ruff: noqa: PTH102, PTH108, PTH112, PTH116
 
 from __future__ import annotations
 
@@ -17,22 +17,19 @@ import os
 import re
 import secrets
 import stat
-import sys
 import weakref
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, BinaryIO
-from urllib.parse import quote_from_bytes, unquote_to_bytes
+from urllib.parse import quote_from_bytes
 
 from blake3 import blake3
 
-from bucketlog.backend import ABSENT, ANY, Capabilities, Condition, Content, Entry, Stat, Version, check_options
+from bucketlog.backend import ABSENT, ANY, Capabilities, Condition, Content, Entry, Stat, Version
 from bucketlog.errors import (
     BucketlogError,
-    CapabilityError,
     ConflictError,
     InvalidNameError,
-    InvalidURLError,
     NotFoundError,
     OutcomeUnknownError,
     StoreNotFoundError,
@@ -42,7 +39,7 @@ from bucketlog_backends.local.locks import LOCK_NAME, FolderLocks, Growing
 from bucketlog_backends.local.watch import LocalWatch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
     from bucketlog_backends.local.locks import Folder
@@ -52,49 +49,6 @@ _APPENDED_MAX = 256
 _UNFINISHED = ".tmp-"
 _WRITABLE = 0o222
 _BAD_KEY = re.compile(r"(?:^|/)\.{0,2}(?:/|$)|\0")  # a part that is empty, "." or ".."
-
-
-def open_local(url: str, options: Mapping[str, object], *, create: bool) -> LocalBackend:
-    """Open a directory.
-
-    Args:
-        url: `file:///path`, percent-encoded, or a plain path, in which `~` is the home directory.
-        options: None are known.
-        create: Whether the directory and its parents may be made.
-
-    Raises:
-        CapabilityError: This is neither Linux nor macOS.
-        InvalidURLError: The URL names another host or no path, or a file stands in the way.
-        InvalidOptionError: Any option.
-        StoreNotFoundError: There is no such directory, and `create` is False.
-        AccessDeniedError: The directory may not be made or looked into.
-        StorageFullError: No room to make it.
-        BackendUnavailableError: The disk does not answer.
-    """
-    if not sys.platform.startswith(("linux", "darwin")):
-        msg = (
-            f"open {url}: a store in a directory needs flock and directory syncs, which {sys.platform} does not have; "
-            "use an s3:// store, or Linux or macOS"
-        )
-        raise CapabilityError(msg)
-    check_options(url, options, ())
-    path = _path_of(url)
-    try:
-        if create:
-            _make_root(path)
-        found = os.stat(path)
-    except FileNotFoundError as err:
-        msg = f"open {url}: there is no such directory; mend the URL, or open with create=True"
-        raise StoreNotFoundError(msg) from err
-    except (NotADirectoryError, FileExistsError) as err:
-        msg = f"open {url}: {err.filename or path} is a file, and a store needs a directory; mend the URL"
-        raise InvalidURLError(msg) from err
-    except OSError as err:
-        raise files.translated(err, f"open {url}") from err
-    if not stat.S_ISDIR(found.st_mode):
-        msg = f"open {url}: {path} is a file, and a store needs a directory; mend the URL"
-        raise InvalidURLError(msg)
-    return LocalBackend(path)
 
 
 class LocalBackend:
@@ -650,49 +604,6 @@ class LocalBackend:
 
     def _refused(self, key: str, why: str) -> ConflictError:
         return ConflictError(f"append to {self.url}, key {key!r}: {why}; read what is new and decide again")
-
-
-def _path_of(url: str) -> str:
-    """Return the absolute path that a URL or a plain path means.
-
-    Raises:
-        InvalidURLError: It means none.
-    """
-    try:
-        encoded = os.fsencode(url)
-    except UnicodeEncodeError as err:
-        msg = f"open {url!r}: cannot be a path, as it holds lone surrogates; mend it"
-        raise InvalidURLError(msg) from err
-    if url[:5].lower() == "file:":
-        place = encoded[5:]
-        if place.startswith(b"//"):
-            host, slash, below = place[2:].partition(b"/")
-            if host not in (b"", b"localhost"):
-                msg = f"open {url}: {os.fsdecode(host)!r} would be another machine; write file:///path, three slashes"
-                raise InvalidURLError(msg)
-            place = slash + below
-        encoded = unquote_to_bytes(place)
-        if not encoded.startswith(b"/"):
-            msg = f"open {url}: names no absolute path; write file:///path, or the plain path"
-            raise InvalidURLError(msg)
-    else:
-        encoded = os.path.expanduser(encoded)
-    if not encoded or b"\0" in encoded:
-        msg = f"open {url!r}: a path cannot be empty or hold NUL; mend it"
-        raise InvalidURLError(msg)
-    return os.path.abspath(os.fsdecode(encoded))
-
-
-def _make_root(path: str) -> None:
-    """Make a directory and its parents, each durable in the one above."""
-    missing = []
-    while not os.path.lexists(path):
-        missing.append(path)
-        path = os.path.dirname(path)
-    for one in reversed(missing):
-        with suppress(FileExistsError):
-            os.mkdir(one)
-        files.fsync_directory(os.path.dirname(one))
 
 
 def _why_not_to_grow(found: os.stat_result, expected_size: int) -> str:
