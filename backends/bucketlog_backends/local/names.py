@@ -1,0 +1,83 @@
+"""Names that survive a crash: a new file or folder is durable once the folder that holds its name was synced."""
+
+# Paths are str here, as in the backend itself.
+# ruff: noqa: PTH102, PTH112
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from bucketlog.errors import StoreNotFoundError
+from bucketlog_backends.local import files
+from bucketlog_backends.local.keys import folder_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from bucketlog_backends.local.keys import Keys
+
+_NAMES_MAX = 65_536  # remembered as durable; forgetting one costs a sync
+
+
+class DurableNames:
+    """The names that this handle has seen to be durable, so that each is synced once."""
+
+    def __init__(self, keys: Keys, making_room: Callable[[Callable[[], None]], None]) -> None:
+        """Begin with none.
+
+        Args:
+            keys: Where each key lies.
+            making_room: Calls what opens a file, and again with more room where too many are open.
+        """
+        self._keys, self._making_room = keys, making_room
+        self._objects: set[str] = set()
+        self._folders: set[str] = set()  # with all folders above, up to the root
+
+    def knows(self, key: str) -> bool:
+        """Return True if the name of this key is known to be durable."""
+        return key in self._objects
+
+    def forget(self, key: str) -> None:
+        """Take back what is known of a key that was removed or is being made anew."""
+        self._objects.discard(key)
+
+    def make_durable(self, key: str) -> None:
+        """Sync the folder of a key, and those above it that this handle has not yet seen to be durable."""
+        folder_name = folder_of(key)
+        self.sync_folder(folder_name)
+        placed = []
+        while folder_name and folder_name not in self._folders:
+            placed.append(folder_name)
+            folder_name = folder_of(folder_name)
+            self.sync_folder(folder_name)
+        for known, new in ((self._folders, placed), (self._objects, [key])):
+            if len(known) > _NAMES_MAX:
+                known.clear()
+            known.update(new)
+
+    def sync_folder(self, folder_name: str) -> None:
+        """Make the names in one folder durable."""
+        self._making_room(lambda: files.fsync_directory(self._keys.base + folder_name))
+
+    def make_folders(self, folder_name: str) -> None:
+        """Make a folder and those above it, except the root.
+
+        Raises:
+            StoreNotFoundError: The root is gone.
+        """
+        made = ""
+        for part in folder_name.split("/") if folder_name else ():
+            made = f"{made}/{part}" if made else part
+            try:
+                os.mkdir(self._keys.base + made)
+                self._folders.discard(made)
+            except FileExistsError:
+                continue
+            except FileNotFoundError:
+                break
+        if not os.path.isdir(self._keys.root):
+            msg = (
+                f"write to {self._keys.url}: the directory is gone since it was opened; open the store again to make it"
+            )
+            raise StoreNotFoundError(msg)
