@@ -32,10 +32,11 @@ from bucketlog.errors import (
     UnprovenStorageError,
 )
 from bucketlog.testing import BackendSuite
-from bucketlog_backends.folding import fold
+from bucketlog_backends.common_prefixes import list_level
 from bucketlog_backends.local import LocalBackend
+from bucketlog_backends.s3 import S3Backend, connections, from_object, open_s3
 from bucketlog_backends.s3 import backend as s3
-from bucketlog_backends.s3.backend import READS, S3Backend, from_object, open_s3
+from bucketlog_backends.s3.connections import READS, Traffic
 from bucketlog_backends.s3.options import read_settings
 
 from .fake_server import DROPPED, SILENT, STORED, FakeServer, answer, found, refusal
@@ -401,7 +402,7 @@ def test_foreign_key_that_cannot_be_named_is_told(backend, moto_s3, s3_url):
         list(backend.list("a/"))
 
 
-def test_folding_skips_what_is_left_of_a_folder_at_the_end_of_a_page():
+def test_level_skips_the_rest_of_a_folder_when_a_page_ends_inside_it():
     keys = [*(f"a/{number:04}" for number in range(1000)), "b", *(f"c/{number:04}" for number in range(1000)), "d"]
     asked = []
 
@@ -410,18 +411,18 @@ def test_folding_skips_what_is_left_of_a_folder_at_the_end_of_a_page():
         rest = [Entry(key) for key in keys if key > after]
         return (rest[at : at + 10] for at in range(0, len(rest), 10))
 
-    assert [entry.key for entry in fold(pages, "", "")] == ["a/", "b", "c/", "d"]
+    assert [entry.key for entry in list_level(pages, "", "")] == ["a/", "b", "c/", "d"]
     assert len(asked) == 3
 
 
-def test_folding_comes_to_an_end_also_with_keys_that_are_not_ours():
+def test_level_ends_even_with_keys_that_are_not_ours():
     keys = [f"a/~~{number}" for number in range(30)]
 
     def pages(after):
         rest = [Entry(key) for key in sorted(keys) if key > after]
         return (rest[at : at + 10] for at in range(0, len(rest), 10))
 
-    assert [entry.key for entry in fold(pages, "", "")] == ["a/"]
+    assert [entry.key for entry in list_level(pages, "", "")] == ["a/"]
 
 
 # -- versioning --------------------------------------------------------------------------------------------------------
@@ -522,7 +523,7 @@ def test_put_without_a_clear_answer_is_sent_once_and_leaves_the_outcome_open(unc
 
 
 def test_put_to_a_silent_server_leaves_the_outcome_open(monkeypatch):
-    monkeypatch.setattr(s3, "PUTS", s3.Traffic(timeout_seconds=1, silence_seconds=1, retries=0))
+    monkeypatch.setattr(s3, "PUTS", Traffic(timeout_seconds=1, silence_seconds=1, retries=0))
     with serve(SILENT) as server, pytest.raises(OutcomeUnknownError, match="no answer came in time"):
         open_at(server).put("a", b"bytes", if_version=ABSENT)
 
@@ -545,7 +546,7 @@ def test_put_to_a_host_without_a_name_never_left():
 
 
 def test_put_to_a_host_that_does_not_take_connections_never_left(monkeypatch):
-    monkeypatch.setattr("bucketlog_backends.s3.backend._CONNECT_SECONDS", 1)
+    monkeypatch.setattr("bucketlog_backends.s3.connections._CONNECT_SECONDS", 1)
     with contextlib.ExitStack() as opened:
         full = opened.enter_context(socket.socket())
         full.bind(("127.0.0.1", 0))
@@ -582,8 +583,10 @@ def test_read_outlives_a_connection_that_stays_silent(monkeypatch):
 
 
 def test_silent_server_is_given_up_after_two_attempts(monkeypatch):
-    assert READS.silence_seconds < s3._RETRY_SECONDS < 2 * READS.silence_seconds < 9, "told within 10 seconds"
-    monkeypatch.setattr(s3, "_RETRY_SECONDS", 2)
+    assert READS.silence_seconds < connections._RETRY_SECONDS < 2 * READS.silence_seconds < 9, (
+        "raised within 10 seconds"
+    )
+    monkeypatch.setattr(connections, "_RETRY_SECONDS", 2)
     monkeypatch.setattr(s3, "READS", replace(READS, silence_seconds=1))
 
     with serve(SILENT) as server, pytest.raises(BackendUnavailableError, match="no answer came in time"):

@@ -7,17 +7,12 @@ goes through a client whose retries are off, because a repeated one is told abou
 from __future__ import annotations
 
 import os
-import re
-import sys
-from dataclasses import dataclass, replace
-from datetime import timedelta
 from itertools import islice
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
-from bucketlog.backend import ANY, Backend, Capabilities, Condition, Content, Entry, Stat, Version
-from bucketlog.errors import AccessDeniedError, BucketlogError, CapabilityError, InvalidOptionError, InvalidURLError
-from bucketlog_backends.folding import fold
+from bucketlog.backend import ANY, Capabilities, Condition, Content, Entry, Stat, Version
+from bucketlog.errors import AccessDeniedError, BucketlogError, CapabilityError
+from bucketlog_backends.common_prefixes import list_level
 from bucketlog_backends.s3.answers import (
     answer_error,
     bare_etag,
@@ -26,210 +21,29 @@ from bucketlog_backends.s3.answers import (
     silence_error,
     versioning_error,
 )
-from bucketlog_backends.s3.options import (
-    KnownCredentials,
-    S3Settings,
-    missing_library,
-    open_session,
-    read_settings,
-    without_user,
+from bucketlog_backends.s3.connections import BIG_PUTS, PUTS, READS, UPLOADS
+from bucketlog_backends.s3.obstore_errors import (
+    code_of,
+    is_past_the_end,
+    never_connected,
+    status_of,
+    was_redirected,
+    why_silent,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from obstore import ObjectMeta, PutMode, PutResult
-    from obstore.store import ObjectStore, S3Credential
+    from obstore.store import ObjectStore
 
-    Connect = Callable[["Traffic"], ObjectStore]
+    from bucketlog_backends.s3.connections import Connect, Traffic
 
 PAGE_KEYS = 1000
 DELETE_KEYS = 250  # servers answer when all of them are gone, which takes slow ones 10 ms each
 _SMALL_BYTES = 1024 * 1024
 _UPLOAD_PART_BYTES = 8 * 1024 * 1024
 _UPLOAD_PARTS_MAX = 9_000  # servers allow 10,000
-
-# -- opening -----------------------------------------------------------------------------------------------------------
-
-
-def open_s3(url: str, options: Mapping[str, object], *, create: bool) -> Backend:
-    """Open a prefix of a bucket. No request is made here, and no bucket ever.
-
-    Args:
-        url: `s3://bucket/prefix`; the prefix is taken as it is, nothing in it is decoded.
-        options: `endpoint_url`, `access_key_id`, `secret_access_key`, `session_token`, `region`, `profile`, `anon`,
-            `addressing` (`path` or `virtual`), `client` (`obstore` or `s3fs`), also under the names of boto3, s3fs and
-            obstore. What is not given comes from the environment (`AWS_*`) and boto3's configuration files.
-        create: Without effect: a prefix needs no making, and buckets are their owners'.
-
-    Raises:
-        InvalidURLError: No bucket, credentials in the URL, or a prefix with empty or dot parts.
-        InvalidOptionError: An option is not known or has an impossible value.
-        CapabilityError: A library is missing; the message names the extra.
-    """
-    settings = read_settings(url, options, os.environ)
-    if settings.client == "s3fs":
-        from bucketlog_backends.s3.s3fs import open_s3fs
-
-        return open_s3fs(settings)
-    del create
-    credentials: Callable[[], S3Credential] | None = None
-    if settings.needs_session:
-        session = open_session(settings)
-        settings = replace(
-            settings,
-            region=settings.region or session.region,
-            endpoint_url=settings.endpoint_url or session.endpoint_url,
-        )
-        credentials = session
-    elif not settings.anon:
-        credentials = KnownCredentials(settings)
-    return S3Backend(
-        settings.url,
-        prefix=settings.prefix,
-        connect=_connect_with(settings, credentials),
-        endpoint=settings.endpoint_url,
-        credentials=credentials,
-    )
-
-
-def from_object(obj: object) -> Backend | None:
-    """Wrap a ready obstore store; None for anything else.
-
-    A `LocalStore` becomes the local backend: its files are appended to under locks there. For the others the store's
-    own configuration is used with retries and timeouts that fit a log.
-
-    Raises:
-        InvalidURLError: A `LocalStore` without a prefix is the whole machine.
-        CapabilityError: An `HTTPStore` has no conditional puts.
-    """
-    library = sys.modules.get("obstore.store")
-    if library is None or not isinstance(obj, library.ObjectStoreMethods):
-        return None
-    if isinstance(obj, library.LocalStore):
-        if obj.prefix is None:
-            msg = "open LocalStore: it has no prefix, so it is the whole disk; give LocalStore(prefix='/path')"
-            raise InvalidURLError(msg)
-        from bucketlog_backends.local import open_local
-
-        return open_local(Path(obj.prefix).absolute().as_uri(), {}, create=True)
-    if isinstance(obj, library.MemoryStore):
-        return ObstoreBackend(f"obstore-memory://{id(obj):x}", name="obstore-memory", connect=lambda _traffic: obj)
-    for kind, scheme, backend in (
-        (library.S3Store, "s3", S3Backend),
-        (library.GCSStore, "gs", GCSBackend),
-        (library.AzureStore, "az", ObstoreBackend),
-    ):
-        if isinstance(obj, kind):
-            return _from_remote_store(obj, scheme, backend)
-    msg = f"open {type(obj).__name__}: it has no conditional puts; give a URL, an S3Store or a LocalStore"
-    raise CapabilityError(msg)
-
-
-def _from_remote_store(store: Any, scheme: str, kind: type[ObstoreBackend]) -> ObstoreBackend:  # noqa: ANN401  (obstore's stores share no base that tells their settings)
-    config = dict(store.config)
-    bucket = config.get("bucket") or config.get("container_name") or ""
-    prefix = str(store.prefix or "").strip("/")
-    if scheme == "s3":
-        config["conditional_put"] = "etag"
-
-    def connect(traffic: Traffic) -> ObjectStore:
-        client = dict(store.client_options or {}) | traffic.client_options()
-        made = type(store)(
-            config=config,
-            client_options=client,
-            retry_config=traffic.retry_config(),
-            credential_provider=store.credential_provider,
-        )
-        return cast("ObjectStore", made)
-
-    url = f"{scheme}://{bucket}/{prefix}".rstrip("/")
-    endpoint = config.get("aws_endpoint_url_s3") or config.get("endpoint") or ""
-    return kind(url, name=scheme, prefix=prefix, connect=connect, endpoint=without_user(endpoint))
-
-
-# -- connections -------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Traffic:
-    """How long a kind of request may take, and whether the client repeats it.
-
-    The client begins no attempt after `_RETRY_SECONDS`, so that a server that cannot be reached, or says nothing, is
-    told within 10 seconds, and one connection that stays silent is not the end of a read.
-    """
-
-    timeout_seconds: int
-    silence_seconds: int
-    """How long nothing may come in; while a body is being sent nothing does."""
-    retries: int = 8
-
-    def client_options(self) -> dict[str, object]:
-        """Return them as obstore's client options."""
-        return {
-            "connect_timeout": f"{_CONNECT_SECONDS}s",
-            "read_timeout": f"{self.silence_seconds}s",
-            "timeout": f"{self.timeout_seconds}s",
-        }
-
-    def retry_config(self) -> dict[str, object]:
-        """Return them as obstore's retry configuration."""
-        return {
-            "max_retries": self.retries,
-            "retry_timeout": timedelta(seconds=_RETRY_SECONDS),
-            "backoff": {"max_backoff": timedelta(seconds=2)},
-        }
-
-
-_CONNECT_SECONDS = 3
-_RETRY_SECONDS = 5
-READS = Traffic(timeout_seconds=300, silence_seconds=4)
-UPLOADS = Traffic(timeout_seconds=90, silence_seconds=90)
-PUTS = Traffic(timeout_seconds=15, silence_seconds=15, retries=0)
-BIG_PUTS = Traffic(timeout_seconds=90, silence_seconds=90, retries=0)
-
-
-def _connect_with(settings: S3Settings, credentials: Callable[[], S3Credential] | None) -> Connect:
-    try:
-        from obstore.store import S3Store
-    except ImportError:
-        raise missing_library("obstore", settings.url) from None
-    config: dict[str, object] = {
-        "region": settings.region or "us-east-1",
-        "virtual_hosted_style_request": settings.virtual,
-        "skip_signature": settings.anon,
-        "conditional_put": "etag",
-    }
-    if settings.endpoint_url:
-        endpoint = settings.endpoint_url
-        if settings.virtual:
-            scheme, _, host = endpoint.partition("://")
-            endpoint = f"{scheme}://{settings.bucket}.{host}"
-        # obstore reads the environment itself, where the second one would win over the first.
-        config |= {"endpoint": endpoint, "aws_endpoint_url_s3": endpoint}
-    client: dict[str, object] = {"allow_http": settings.endpoint_url.startswith("http://")}
-    if settings.ca_bundle:
-        try:
-            client["root_certificate"] = Path(settings.ca_bundle).read_bytes()
-        except OSError as err:
-            msg = f"open {settings.url}: AWS_CA_BUNDLE names a file that cannot be read: {err}; mend it"
-            raise InvalidOptionError(msg, option="AWS_CA_BUNDLE") from err
-
-    def connect(traffic: Traffic) -> ObjectStore:
-        make: Any = S3Store
-        made = make(
-            settings.bucket,
-            config=config,
-            client_options=client | traffic.client_options(),
-            retry_config=traffic.retry_config(),
-            credential_provider=credentials,
-        )
-        return cast("ObjectStore", made)
-
-    return connect
-
-
-# -- the backends ------------------------------------------------------------------------------------------------------
 
 
 class ObstoreBackend:
@@ -281,7 +95,7 @@ class ObstoreBackend:
             found = self._library.get(self._client(READS), self._base + key, options=asked)
             return Content(found.bytes().to_bytes(), self._version_of(found.meta))
         except self._failures as err:
-            if asked is not None and _is_past_the_end(err):
+            if asked is not None and is_past_the_end(err):
                 return Content(b"", self.head(key).version)
             raise self._translated(err, f"get {key!r} from {self.url}") from None
 
@@ -302,7 +116,7 @@ class ObstoreBackend:
         if not delimiter:
             return (entry for page in self._pages(prefix, start_after) for entry in page)
         if start_after:
-            return fold(lambda after: self._pages(prefix, after), prefix, start_after)
+            return list_level(lambda after: self._pages(prefix, after), prefix, start_after)
         return self._level(prefix)
 
     # -- writing -------------------------------------------------------------------------------------------------------
@@ -425,7 +239,7 @@ class ObstoreBackend:
     ) -> BucketlogError:
         """Make our error from obstore's, whose text is kept back: a server's answer may repeat a session token."""
         text = str(err)
-        status, code = _status_of(text), _code_of(text)
+        status, code = status_of(text), code_of(text)
         if isinstance(err, self._lost_race) and code != "NoSuchBucket":
             return conflict_error(doing, status, code)
         if isinstance(err, self._refused) and status is None:
@@ -439,12 +253,12 @@ class ObstoreBackend:
             status = 404
         if status is not None:
             return answer_error(doing, status, code, writing=writing, conditional=conditional)
-        if _REDIRECTED.search(text):
+        if was_redirected(text):
             return answer_error(doing, 301, "PermanentRedirect")
         at = f" ({self._endpoint})" if self._endpoint else ""
         # Of several attempts the text tells only how the last one ended.
-        sent = repeated or _NOT_CONNECTED.search(text) is None
-        return silence_error(doing, _why_silent(text) + at, writing=writing, sent=sent)
+        sent = repeated or not never_connected(text)
+        return silence_error(doing, why_silent(text) + at, writing=writing, sent=sent)
 
 
 class S3Backend(ObstoreBackend):
@@ -494,41 +308,6 @@ class GCSBackend(ObstoreBackend):
 
     def _mode(self, condition: Condition) -> PutMode:
         return {"version": condition} if isinstance(condition, str) else super()._mode(condition)
-
-
-# -- reading obstore's errors -----------------------------------------------------------------------------------------
-
-_STATUS = re.compile(r"^\s+status: (\d{3}),$", re.MULTILINE)
-_CODE = re.compile(r"<Code>([A-Za-z0-9.]{1,64})</Code>")
-_NOT_CONNECTED = re.compile(r"client::legacy::Error\(\s*Connect,")
-_REDIRECTED = re.compile(r"^\s+inner: BareRedirect,$", re.MULTILINE)
-_WHY_SILENT = (
-    ("dns error", "its name is not known"),
-    ("ConnectionRefused", "the connection was refused"),
-    ("ertificate", "its TLS certificate is not trusted"),
-    ("imedOut", "no answer came in time"),
-    ("IncompleteMessage", "the connection was closed before the answer"),
-    ("MissingEtag", "the answer has no ETag"),
-)
-
-
-def _status_of(text: str) -> int | None:
-    found = _STATUS.search(text)
-    return int(found[1]) if found else None
-
-
-def _code_of(text: str) -> str:
-    found = _CODE.search(text)
-    return found[1] if found else ""
-
-
-def _is_past_the_end(err: Exception) -> bool:
-    text = str(err)
-    return _status_of(text) == 416 or "StartTooLarge" in text
-
-
-def _why_silent(text: str) -> str:
-    return next((why for sign, why in _WHY_SILENT if sign in text), "the connection failed")
 
 
 # -- forks -------------------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary
 
 from bucketlog.backend import ABSENT, ANY, Backend, Capabilities, Condition, Content, Entry, Stat, Version
 from bucketlog.errors import AccessDeniedError, BucketlogError, CapabilityError
-from bucketlog_backends.folding import fold
+from bucketlog_backends.common_prefixes import list_level
 from bucketlog_backends.s3.answers import answer_error, bare_etag, etag_in_form, silence_error, versioning_error
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ class S3fsBackend:
     def list(self, prefix: str, *, start_after: str = "", delimiter: bool = False) -> Iterator[Entry]:
         """Yield what lies under keys that begin with `prefix`, ascending by key, lazily."""
         if delimiter and start_after:
-            return fold(lambda after: self._pages(prefix, after), prefix, start_after)
+            return list_level(lambda after: self._pages(prefix, after), prefix, start_after)
         asked = {"Delimiter": "/"} if delimiter else {}
         return (entry for page in self._pages(prefix, start_after, **asked) for entry in page)
 

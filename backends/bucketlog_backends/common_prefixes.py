@@ -1,4 +1,4 @@
-"""One level of a listing, folded here: servers that fold cannot also begin behind a key."""
+"""One level of a listing, with common prefixes made here: servers make them only when they list from the start."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 _LAST = "~"  # the last printable ASCII character; names are encoded without it
 
 
-def fold(pages: Callable[[str], Iterator[Sequence[Entry]]], prefix: str, start_after: str) -> Iterator[Entry]:
+def list_level(pages: Callable[[str], Iterator[Sequence[Entry]]], prefix: str, start_after: str) -> Iterator[Entry]:
     """Yield one level, skipping the rest of a folder when a page ends inside it.
 
     Args:

@@ -1,0 +1,104 @@
+"""obstore's clients, one for each kind of request: how long it may take, and whether the client repeats it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from bucketlog.errors import InvalidOptionError
+from bucketlog_backends.s3.options import missing_library
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from obstore.store import ObjectStore, S3Credential
+
+    from bucketlog_backends.s3.options import S3Settings
+
+    Connect = Callable[["Traffic"], ObjectStore]
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """How long a kind of request may take, and whether the client repeats it.
+
+    The client begins no attempt after `_RETRY_SECONDS`, so that a server that cannot be reached, or says nothing, is
+    told within 10 seconds, and one connection that stays silent is not the end of a read.
+    """
+
+    timeout_seconds: int
+    silence_seconds: int
+    """How long nothing may come in; while a body is being sent nothing does."""
+    retries: int = 8
+
+    def client_options(self) -> dict[str, object]:
+        """Return them as obstore's client options."""
+        return {
+            "connect_timeout": f"{_CONNECT_SECONDS}s",
+            "read_timeout": f"{self.silence_seconds}s",
+            "timeout": f"{self.timeout_seconds}s",
+        }
+
+    def retry_config(self) -> dict[str, object]:
+        """Return them as obstore's retry configuration."""
+        return {
+            "max_retries": self.retries,
+            "retry_timeout": timedelta(seconds=_RETRY_SECONDS),
+            "backoff": {"max_backoff": timedelta(seconds=2)},
+        }
+
+
+_CONNECT_SECONDS = 3
+_RETRY_SECONDS = 5
+READS = Traffic(timeout_seconds=300, silence_seconds=4)
+UPLOADS = Traffic(timeout_seconds=90, silence_seconds=90)
+PUTS = Traffic(timeout_seconds=15, silence_seconds=15, retries=0)
+BIG_PUTS = Traffic(timeout_seconds=90, silence_seconds=90, retries=0)
+
+
+def connect_with(settings: S3Settings, credentials: Callable[[], S3Credential] | None) -> Connect:
+    """Return a function that makes a client for a kind of request.
+
+    Raises:
+        CapabilityError: obstore is missing.
+        InvalidOptionError: The file of certificates cannot be read.
+    """
+    try:
+        from obstore.store import S3Store
+    except ImportError:
+        raise missing_library("obstore", settings.url) from None
+    config: dict[str, object] = {
+        "region": settings.region or "us-east-1",
+        "virtual_hosted_style_request": settings.virtual,
+        "skip_signature": settings.anon,
+        "conditional_put": "etag",
+    }
+    if settings.endpoint_url:
+        endpoint = settings.endpoint_url
+        if settings.virtual:
+            scheme, _, host = endpoint.partition("://")
+            endpoint = f"{scheme}://{settings.bucket}.{host}"
+        # obstore reads the environment itself, where the second one would win over the first.
+        config |= {"endpoint": endpoint, "aws_endpoint_url_s3": endpoint}
+    client: dict[str, object] = {"allow_http": settings.endpoint_url.startswith("http://")}
+    if settings.ca_bundle:
+        try:
+            client["root_certificate"] = Path(settings.ca_bundle).read_bytes()
+        except OSError as err:
+            msg = f"open {settings.url}: AWS_CA_BUNDLE names a file that cannot be read: {err}; mend it"
+            raise InvalidOptionError(msg, option="AWS_CA_BUNDLE") from err
+
+    def connect(traffic: Traffic) -> ObjectStore:
+        make: Any = S3Store
+        made = make(
+            settings.bucket,
+            config=config,
+            client_options=client | traffic.client_options(),
+            retry_config=traffic.retry_config(),
+            credential_provider=credentials,
+        )
+        return cast("ObjectStore", made)
+
+    return connect
