@@ -7,14 +7,24 @@ a copy of its own.
 from __future__ import annotations
 
 import itertools
-import os
 import threading
 from bisect import bisect_left, insort
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, BinaryIO
 
-from bucketlog.backend import ABSENT, ANY, Capabilities, Condition, Content, Entry, Stat, Version, check_options
+from bucketlog.backend import (
+    ABSENT,
+    ANY,
+    Capabilities,
+    Condition,
+    Content,
+    Entry,
+    Stat,
+    Version,
+    after_fork_in_child,
+    check_options,
+)
 from bucketlog.errors import ConflictError, InvalidURLError, NotFoundError, StoreNotFoundError
 
 if TYPE_CHECKING:
@@ -423,5 +433,4 @@ def _begin_in_child() -> None:
         root.begin_in_child()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_begin_in_child)
+after_fork_in_child(_begin_in_child)

@@ -13,13 +13,18 @@ from __future__ import annotations
 import difflib
 import enum
 import importlib
+import itertools
+import os
+import weakref
+from contextlib import ExitStack
 from dataclasses import dataclass
+from types import MethodType
 from typing import TYPE_CHECKING, BinaryIO, Literal, NamedTuple, Protocol, runtime_checkable
 
 from bucketlog.errors import InvalidOptionError, InvalidURLError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
     from contextlib import AbstractContextManager
     from datetime import datetime
     from importlib.metadata import EntryPoints
@@ -324,3 +329,42 @@ def check_options(url: str, options: Mapping[str, object], known: Collection[str
             hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(known)) or 'none'}"
             msg = f"open {url}: unknown option {option!r}; {hint}"
             raise InvalidOptionError(msg, option=option)
+
+
+# -- forks -------------------------------------------------------------------------------------------------------------
+
+_after_fork: dict[int, Callable[[], Callable[[], None] | None]] = {}  # what returns the callbacks, oldest first
+_after_fork_numbers = itertools.count()
+
+
+def after_fork_in_child(callback: Callable[[], None]) -> None:
+    """Call `callback` in each process that is forked from this one.
+
+    A forked child has a single thread, and locks that other threads of its parent may have held. An object that owns a
+    lock, a thread or an open file passes the method that replaces them. Callbacks run in the order in which they were
+    registered, so what an object was built on is ready before the object itself. One that raises is reported as an
+    unraisable exception, and the others still run.
+
+    Args:
+        callback: A method, of which only a weak reference is kept: it goes with its object. Or a function, which stays.
+    """
+    number, forget = next(_after_fork_numbers), _after_fork.pop
+    if not isinstance(callback, MethodType):
+        _after_fork[number] = lambda: callback
+        return
+    method = callback.__func__
+    # Not a WeakMethod, which complains if its object is among the last things that an interpreter lets go of.
+    reference = weakref.ref(callback.__self__, lambda _: forget(number, None))
+    _after_fork[number] = lambda: None if (owner := reference()) is None else MethodType(method, owner)
+
+
+def _run_after_fork() -> None:  # pragma: no cover  (coverage does not follow the fork that a test makes)
+    callbacks = [find() for find in list(_after_fork.values())]
+    with ExitStack() as stack:  # which runs them all, even if one raises
+        for callback in reversed(callbacks):
+            if callback is not None:
+                stack.callback(callback)
+
+
+if hasattr(os, "register_at_fork"):  # pragma: no branch
+    os.register_at_fork(after_in_child=_run_after_fork)

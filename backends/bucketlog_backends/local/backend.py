@@ -8,11 +8,9 @@ folder to another disk has it there, and who links out of the root leaves it.
 
 from __future__ import annotations
 
-import os
-import weakref
 from typing import TYPE_CHECKING, BinaryIO
 
-from bucketlog.backend import ANY, Capabilities, Condition, Content, Entry, Stat, Version
+from bucketlog.backend import ANY, Capabilities, Condition, Content, Entry, Stat, Version, after_fork_in_child
 from bucketlog_backends.local.growing import GrowingObjects
 from bucketlog_backends.local.reading import ObjectReader
 from bucketlog_backends.local.replacing import ObjectReplacer
@@ -39,7 +37,7 @@ class LocalBackend(GrowingObjects):
         self.url = root.keys.url
         self._reader = ObjectReader(root)
         self._replacer = ObjectReplacer(root, self._reader)
-        _handles.add(self)
+        after_fork_in_child(self.begin_in_child)
 
     # -- reading -------------------------------------------------------------------------------------------------------
 
@@ -125,15 +123,3 @@ class LocalBackend(GrowingObjects):
         """Close what a forked child inherited, and unlock nothing: the locks are still its parent's."""
         self._appended = {}
         self._locks.begin_in_child()
-
-
-_handles: weakref.WeakSet[LocalBackend] = weakref.WeakSet()
-
-
-def _begin_in_child() -> None:
-    for backend in list(_handles):
-        backend.begin_in_child()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_begin_in_child)

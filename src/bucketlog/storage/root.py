@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
 import threading
-import weakref
 from contextlib import suppress
 from datetime import UTC
 from typing import TYPE_CHECKING, Literal, NamedTuple, NoReturn, TypeVar, get_args
 from uuid import UUID
 
 from bucketlog._version import __version__
-from bucketlog.backend import ABSENT, AppendBackend
+from bucketlog.backend import ABSENT, AppendBackend, after_fork_in_child
 from bucketlog.errors import (
     BucketlogError,
     CapabilityError,
@@ -130,7 +128,7 @@ class Root:
         self._failure: BucketlogError | None = None  # of a background sync
         self._failure_raised = False
         self.begin()
-        _roots.add(self)
+        after_fork_in_child(self.begin)
 
     def check_writable(self, doing: str) -> None:
         """Check that this handle may write; the first check runs the probe if the storage was not probed yet.
@@ -346,15 +344,3 @@ def _read_store(data: bytes, url: str) -> _Store:
             return _Store(store_id, mode)
     msg = f"open {url}: {place(url, STORE_KEY)} does not describe a store; restore it from a copy"
     raise CorruptCheckpointError(msg, key=STORE_KEY)
-
-
-_roots: weakref.WeakSet[Root] = weakref.WeakSet()
-
-
-def _begin_in_child() -> None:  # pragma: no cover  (coverage does not follow the fork that a test makes)
-    for root in list(_roots):
-        root.begin()
-
-
-if hasattr(os, "register_at_fork"):  # pragma: no branch
-    os.register_at_fork(after_in_child=_begin_in_child)

@@ -6,13 +6,11 @@ conditions are then checked by a read before the put, which is enough while nobo
 
 from __future__ import annotations
 
-import os
 import threading
-import weakref
 from dataclasses import replace
 from typing import TYPE_CHECKING, BinaryIO
 
-from bucketlog.backend import ABSENT, ANY, UploadBackend
+from bucketlog.backend import ABSENT, ANY, UploadBackend, after_fork_in_child
 from bucketlog.errors import ConflictError, NotFoundError
 from bucketlog.storage.wrapper import BackendWrapper, class_around
 
@@ -34,7 +32,7 @@ class _SingleWriter(BackendWrapper):
     def __init__(self, inner: Backend) -> None:
         super().__init__(inner)
         self.reset_lock()
-        _wrappers.add(self)
+        after_fork_in_child(self.reset_lock)
 
     def reset_lock(self) -> None:
         """Create the lock: when the wrapper is made, and again in a forked child."""
@@ -75,15 +73,3 @@ class _UploadingSingleWriter(_SingleWriter):
 
     def upload(self, key: str, source: BinaryIO) -> None:
         self.inner.upload(key, source)
-
-
-_wrappers: weakref.WeakSet[_SingleWriter] = weakref.WeakSet()
-
-
-def _reset_in_child() -> None:  # pragma: no cover  (coverage does not follow a fork)
-    for wrapper in list(_wrappers):
-        wrapper.reset_lock()
-
-
-if hasattr(os, "register_at_fork"):  # pragma: no branch
-    os.register_at_fork(after_in_child=_reset_in_child)
