@@ -10,6 +10,7 @@ import stat
 import subprocess
 import sys
 import threading
+import types
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -1229,6 +1230,42 @@ def test_watch_compares_once_notifications_fail(
     other.append(SEGMENT, b"2", expected_size=1)
     assert watch.wait(30)
     watch.close()
+
+
+def test_watchfiles_has_the_interface_that_is_used(backend: LocalBackend) -> None:
+    watch = backend.watch("")
+
+    assert isinstance(watch._source, local_watch._Notifications)
+    assert not watch.wait(0.01)
+    assert isinstance(watch._source, local_watch._Notifications)
+    watch.close()
+
+
+@pytest.mark.parametrize("how", ["module is gone", "other arguments", "other method"])
+def test_watch_compares_and_warns_where_watchfiles_has_another_interface(
+    backend: LocalBackend, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, how: str
+) -> None:
+    class OtherArguments:
+        def __init__(self, folder: str) -> None:
+            raise AssertionError(folder)
+
+    class OtherMethod:
+        def __init__(self, *_: object, **__: object) -> None: ...
+        def close(self) -> None: ...
+
+    found = {"module is gone": None, "other arguments": OtherArguments, "other method": OtherMethod}[how]
+    module = None if found is None else types.SimpleNamespace(RustNotify=found)
+    monkeypatch.setitem(sys.modules, "watchfiles._rust_notify", module)
+    local_watch._warn_of_interface.cache_clear()
+
+    watch = backend.watch("")
+    watch.wait(0)
+    backend.put("key", b"")
+
+    assert watch.wait(30)
+    watch.close()
+    assert len(caplog.records) == 1
+    assert "another interface" in caplog.text
 
 
 class StoppedError(Exception):

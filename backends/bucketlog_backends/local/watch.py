@@ -1,27 +1,34 @@
 """Watching a folder of the local filesystem: wakes a reader within milliseconds of a change below it.
 
-The system's own notifications, by way of watchfiles, where there are any to be had; else the folder's contents are
-compared every now and then. Notifications of other machines' changes to a network filesystem do not come; whoever waits
-looks by itself from time to time.
+Changes come from the system's own notifications, through watchfiles. Where the system has none left, the folder's
+contents are compared ten times a second instead. A network filesystem does not notify of what other machines change;
+readers therefore also look by themselves from time to time.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
+from functools import cache
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from watchfiles._rust_notify import RustNotify
 
-_STEP_MS = 5  # how often watchfiles looks whether changes came: 0.6 % of a core, a wake-up after some 6 ms
-_WAIT_SECONDS_MAX = 1.0  # then the folder itself is looked at again: it may be another by now
+_STEP_MS = 5  # how often watchfiles looks for changes: 0.8 % of a core, and a reader wakes after some 9 ms
+_WAIT_SECONDS_MAX = 1.0  # then the folder itself is checked: it may have been replaced
 _ABSENT_SECONDS = 0.05  # between two looks for a folder that does not exist yet
 _POLL_SECONDS = 0.1  # between two comparisons, where there are no notifications
 _DELETED = 3  # watchfiles.Change.deleted, as its raw number
 
+_NO_NOTIFICATIONS = (OSError, RuntimeError)  # the limit on watches or on instances of inotify, or none in this system
+_OTHER_INTERFACE = (ImportError, AttributeError, TypeError)  # a watchfiles that differs from the versions we allow
+
 _Raised = set[tuple[int, str]] | Literal["signal", "stop", "timeout"]
+
+_log = logging.getLogger("bucketlog")
 
 
 class LocalWatch:
@@ -61,7 +68,7 @@ class LocalWatch:
             self._end()
 
     def _begin(self) -> bool:
-        """Watch the folder if it exists by now."""
+        """Watch the folder if it exists by now; return whether it does."""
         self._identity = _identity(self._folder)
         if self._identity is None:
             return False
@@ -69,16 +76,21 @@ class LocalWatch:
             self._source = _Notifications(self._folder)
         except FileNotFoundError:
             return False
-        except (OSError, RuntimeError):  # the limit on watches or on instances of inotify, or none in this system
+        except _NO_NOTIFICATIONS:
+            self._source = _Comparisons(self._folder)
+        except _OTHER_INTERFACE as err:
+            _warn_of_interface(repr(err))
             self._source = _Comparisons(self._folder)
         return True
 
     def _look(self, timeout: float) -> bool:
-        """Wait for a change, and let go of a folder that is no longer the one watched."""
+        """Wait for a change, and stop watching a folder that was removed or replaced."""
         assert self._source is not None
         try:
             changed, gone = self._source.wait(timeout, self._closed)
-        except (OSError, RuntimeError):  # such as the limit on watches, met by a folder that is new
+        except (*_NO_NOTIFICATIONS, *_OTHER_INTERFACE) as err:  # such as too many watches, because of a new folder
+            if isinstance(err, _OTHER_INTERFACE):
+                _warn_of_interface(repr(err))
             self._end()
             self._source = _Comparisons(self._folder)
             return True
@@ -94,10 +106,13 @@ class LocalWatch:
 
 
 class _Notifications:
-    """What the system tells of a folder, from the moment that this is made."""
+    """The system's notifications about a folder, from the moment that this is made.
+
+    This uses watchfiles' Rust interface, not `watchfiles.watch`. That generator begins to watch at the first wait, so
+    it would lose what changed before; and its timeout is fixed, so a wait would have to be cut into short ones.
+    """
 
     def __init__(self, folder: str) -> None:
-        # Not watchfiles.watch: its generator begins to watch at the first wait, and what came before would be lost.
         from watchfiles._rust_notify import RustNotify
 
         self._folder = folder
@@ -107,7 +122,7 @@ class _Notifications:
 
     def wait(self, timeout: float, closed: threading.Event) -> tuple[bool, bool]:
         """Return whether something changed, and whether the folder itself is gone."""
-        timeout_ms = max(1, int(timeout * 1000))  # 0 would be for ever
+        timeout_ms = max(1, int(timeout * 1000))  # 0 would mean no timeout
         if threading.current_thread() is threading.main_thread():
             raised = self._wait_beside(timeout_ms, closed)
         else:
@@ -126,7 +141,7 @@ class _Notifications:
         def watch() -> None:
             try:
                 raised.append(self._notify.watch(_STEP_MS, _STEP_MS, timeout_ms, stop))
-            except (OSError, RuntimeError) as err:
+            except (*_NO_NOTIFICATIONS, *_OTHER_INTERFACE) as err:
                 failed.append(err)
             finally:
                 done.set()
@@ -180,6 +195,17 @@ class _Comparisons:
 
     def close(self) -> None:
         """Hold nothing."""
+
+
+@cache
+def _warn_of_interface(why: str) -> None:
+    """Log, once in a process, that notifications cannot be used."""
+    _log.warning(
+        "watchfiles has another interface than bucketlog knows (%s): readers wake after up to %g s; install a version "
+        "that bucketlog allows",
+        why,
+        _POLL_SECONDS,
+    )
 
 
 def _identity(folder: str) -> tuple[int, int] | None:
