@@ -8,26 +8,41 @@ import uuid
 from typing import TYPE_CHECKING
 
 import pytest
+from tests import parallel, reports, thorough
 from tests.servers import MissingServerError, Server, keep
-from tests.servers.facts import measure, table
+from tests.servers import minio as minio_server
+from tests.servers.facts import measure
 from tests.servers.own import VARIABLE, from_environment
 from tests.servers.settings import in_ci
+
+from bucketlog.storage import root
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from botocore.client import BaseClient
 
+    from bucketlog.backend import Backend
+    from bucketlog.clock import Clock
+    from bucketlog.storage.probe import Proof
+
 OWN = ["own_server"] if os.environ.get(VARIABLE) else []
-FACTS = pytest.StashKey[dict[str, dict[str, str]]]()
-VERSIONS = pytest.StashKey[dict[str, str]]()
+# Only where MinIO is missing: it holds all that moto does, and each of its rows takes a minute and more.
+STAND_IN = [] if minio_server.is_there() else ["moto"]
 _numbers = itertools.count()
+_proofs: dict[tuple[str, str], Proof] = {}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Load what this folder adds to pytest, and declare the marks of plugins that may be missing."""
+    for plugin in (parallel, reports, thorough):
+        config.pluginmanager.register(plugin)
 
 
 def _kept(name: str, config: pytest.Config) -> Iterator[Server]:
     try:
         with keep(name) as server:
-            config.stash.setdefault(VERSIONS, {})[name] = server.version
+            config.stash[reports.VERSIONS][name] = server.version
             yield server
     except MissingServerError as reason:
         if in_ci():
@@ -74,19 +89,63 @@ def any_server(request: pytest.FixtureRequest) -> Server:
     return request.getfixturevalue(request.param)
 
 
+@pytest.fixture(params=[*STAND_IN, "minio", "ceph_rgw", *OWN])
+def suite_server(request: pytest.FixtureRequest) -> Server:
+    """Return each of the servers that the conformance suites run on."""
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture(params=[*STAND_IN, "minio"])
+def quick_server(request: pytest.FixtureRequest) -> Server:
+    """Return the quickest of the servers, where one is enough."""
+    return request.getfixturevalue(request.param)
+
+
 @pytest.fixture
 def real_url(real_server: Server) -> Iterator[str]:
     """Return a URL on `real_server` under which nothing is, for each test."""
+    yield from _url_on(real_server)
+
+
+@pytest.fixture
+def suite_url(suite_server: Server) -> Iterator[str]:
+    """Return a URL on `suite_server` under which nothing is, for each test."""
+    yield from _url_on(suite_server)
+
+
+@pytest.fixture
+def quick_url(quick_server: Server) -> Iterator[str]:
+    """Return a URL on `quick_server` under which nothing is, for each test."""
+    yield from _url_on(quick_server)
+
+
+def _url_on(server: Server) -> Iterator[str]:
     path = f"bucketlog-test-{uuid.uuid4()}"
-    yield real_server.url(path)
-    if not real_server.ours:
-        real_server.remove(path)
+    yield server.url(path)
+    if not server.ours:
+        server.remove(path)
+
+
+@pytest.fixture
+def proven_once(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    """Probe a server through a backend once in a run; a probe is 42 requests, and not what these tests are about."""
+    probe = root.probe
+    server = ", ".join(parallel.servers_of(request.node))
+
+    def probe_once(backend: Backend, clock: Clock) -> Proof:
+        key = (server, backend.name)
+        if key not in _proofs:
+            _proofs[key] = probe(backend, clock)
+        _proofs[key].apply(backend)
+        return _proofs[key]
+
+    monkeypatch.setattr(root, "probe", probe_once)
 
 
 @pytest.fixture(scope="session")
 def facts_of(request: pytest.FixtureRequest) -> Callable[[Server], dict[str, str]]:
     """Return what measures a server, once in a run; all that was measured is printed at the end."""
-    columns = request.config.stash.setdefault(FACTS, {})
+    columns = request.config.stash[reports.FACTS]
 
     def measure_once(server: Server) -> dict[str, str]:
         title = f"{server.name} {server.version}".strip()
@@ -122,12 +181,3 @@ def s3_bucket(moto: Server, s3_url: str) -> dict[str, object]:
     """Return the options with which `s3_url` is opened."""
     del s3_url  # asked for so that there is a bucket
     return dict(moto.options)
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Print what was found out about each server, when a test did."""
-    columns = config.stash.get(FACTS, {})
-    if columns:
-        terminalreporter.section("what the servers do")
-        for line in table(columns):
-            terminalreporter.write_line(line)

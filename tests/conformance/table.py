@@ -15,7 +15,7 @@ SUITES = {BackendSuite: "backend suite", StoreSuite: "store suite"}
 SERVERS = {"": "", "moto": "moto", "minio": "MinIO", "ceph_rgw": "Ceph RGW", "own_server": "own server"}
 HEADER = ["store", "server", *SUITES.values(), "skipped, as it is not declared"]
 
-_EACH = {"real_server": ("minio", "ceph_rgw")}  # a fixture that stands for several
+_EACH = {"suite_server": ("minio", "ceph_rgw"), "quick_server": ("minio",)}  # fixtures that stand for others
 _OUTCOMES = ("passed", "skipped", "failed")  # the last one decides
 
 Row = tuple[str, str]
@@ -38,12 +38,9 @@ class Table:
     def __init__(self) -> None:
         self._tests: dict[str, _Test] = {}
 
-    def add(self, item: pytest.Item, report: pytest.TestReport) -> None:
+    def add(self, report: pytest.TestReport, kind: str, server: str, suite: str) -> None:
         """Note how a test's setup, call or teardown went."""
-        row, suite = _row_of(item), suite_of(item)
-        if row is None or suite is None:
-            return
-        test = self._tests.setdefault(item.nodeid, _Test(row, SUITES[suite]))
+        test = self._tests.setdefault(report.nodeid, _Test((kind, server), suite))
         test.outcome = max(test.outcome, report.outcome, key=_OUTCOMES.index)
         if report.skipped:
             reason = report.longrepr[2].removeprefix("Skipped: ")
@@ -63,7 +60,7 @@ class Table:
     def _cells(self, row: Row, versions: Mapping[str, str]) -> list[str]:
         kind, server = row
         tests = [test for test in self._tests.values() if test.row == row]
-        counts = [Counter(test.outcome for test in tests if test.suite == suite) for suite in SUITES.values()]
+        counts = [Counter(test.outcome for test in tests if test.suite == suite.__name__) for suite in SUITES]
         reasons = Counter(test.reason for test in tests if test.outcome == "skipped")
         return [
             kind,
@@ -87,7 +84,8 @@ def suite_of(item: pytest.Item) -> type | None:
     return next((suite for suite in SUITES if issubclass(kind, suite)), None)
 
 
-def _row_of(item: pytest.Item) -> Row | None:
+def row_of(item: pytest.Item) -> Row | None:
+    """Return the row that a test belongs to; None if it has none."""
     kind = getattr(item, "cls", None)
     if not hasattr(kind, "row"):
         return None

@@ -57,40 +57,32 @@ class TestLocal(BackendSuite):
 
 
 class TestS3(BackendSuite):
-    row, server = "s3", "moto"
+    row, server = "s3", "suite_server"
 
     @pytest.fixture
-    def open_backend(self, s3_url: str, s3_bucket: dict[str, object]) -> Callable[[], Backend]:
-        return lambda: open_s3(f"{s3_url}/a/root", s3_bucket, create=True)
+    def open_backend(self, suite_server: Server, suite_url: str) -> Callable[[], Backend]:
+        return lambda: open_s3(suite_url, suite_server.options, create=True)
 
 
-class TestS3OnRealServers(BackendSuite):
-    row, server = "s3", "real_server"
-
-    @pytest.fixture
-    def open_backend(self, real_server: Server, real_url: str) -> Callable[[], Backend]:
-        return lambda: open_s3(real_url, real_server.options, create=True)
-
-
-class TestS3fsClientOnRealServers(BackendSuite):
-    row, server = "s3fs", "real_server"
+class TestS3fsClient(BackendSuite):
+    row, server = "s3fs", "suite_server"
 
     @pytest.fixture
-    def open_backend(self, real_server: Server, real_url: str) -> Callable[[], Backend]:
-        return lambda: open_s3(real_url, {**real_server.options, "client": "s3fs"}, create=True)
+    def open_backend(self, suite_server: Server, suite_url: str) -> Callable[[], Backend]:
+        return lambda: open_s3(suite_url, {**suite_server.options, "client": "s3fs"}, create=True)
 
 
-class TestS3fs(BackendSuite):
-    row, server = "s3fs", "moto"
+class TestFsspecS3fs(BackendSuite):
+    row, server = "fsspec s3fs", "quick_server"
 
     @pytest.fixture
-    def open_backend(self, s3_url: str, s3_bucket: dict[str, object]) -> Callable[[], Backend]:
+    def open_backend(self, quick_server: Server, quick_url: str) -> Callable[[], Backend]:
         options = {
-            "endpoint_url": s3_bucket["endpoint_url"],
-            "key": s3_bucket["access_key_id"],
-            "secret": s3_bucket["secret_access_key"],
+            "endpoint_url": quick_server.options["endpoint_url"],
+            "key": quick_server.options["access_key_id"],
+            "secret": quick_server.options["secret_access_key"],
         }
-        return lambda: open_fsspec(f"{s3_url}/a/root", options, create=True)
+        return lambda: open_fsspec(f"{quick_url}/a/root", options, create=True)
 
 
 class TestFsspecLocal(BackendSuite):

@@ -34,42 +34,37 @@ class TestLocal(StoreSuite):
         return partial(bucketlog.open, tmp_path / "store")
 
 
+@pytest.mark.usefixtures("proven_once")
 class TestS3(StoreSuite):
-    row, server = "s3", "moto"
+    row, server = "s3", "suite_server"
 
     @pytest.fixture
-    def open_store(self, s3_url: str, s3_bucket: dict[str, object]) -> OpenStore:
-        return partial(bucketlog.open, f"{s3_url}/a/root", storage_options=s3_bucket)
+    def open_store(self, suite_server: Server, suite_url: str) -> OpenStore:
+        return partial(bucketlog.open, suite_url, storage_options=suite_server.options)
 
 
-class TestS3OnRealServers(StoreSuite):
-    row, server = "s3", "real_server"
-
-    @pytest.fixture
-    def open_store(self, real_server: Server, real_url: str) -> OpenStore:
-        return partial(bucketlog.open, real_url, storage_options=real_server.options)
-
-
-class TestS3fsClientOnRealServers(StoreSuite):
-    row, server = "s3fs", "real_server"
+@pytest.mark.usefixtures("proven_once")
+class TestS3fsClient(StoreSuite):
+    row, server = "s3fs", "suite_server"
 
     @pytest.fixture
-    def open_store(self, real_server: Server, real_url: str) -> OpenStore:
-        return partial(bucketlog.open, real_url, storage_options=real_server.options, client="s3fs")
+    def open_store(self, suite_server: Server, suite_url: str) -> OpenStore:
+        return partial(bucketlog.open, suite_url, storage_options=suite_server.options, client="s3fs")
 
 
-class TestS3fs(StoreSuite):
-    row, server = "s3fs", "moto"
+@pytest.mark.usefixtures("proven_once")
+class TestFsspecS3fs(StoreSuite):
+    row, server = "fsspec s3fs", "quick_server"
 
     @pytest.fixture
-    def open_store(self, s3_url: str, s3_bucket: dict[str, object]) -> OpenStore:
+    def open_store(self, quick_server: Server, quick_url: str) -> OpenStore:
         filesystem = fsspec.filesystem(
             "s3",
-            endpoint_url=s3_bucket["endpoint_url"],
-            key=s3_bucket["access_key_id"],
-            secret=s3_bucket["secret_access_key"],
+            endpoint_url=quick_server.options["endpoint_url"],
+            key=quick_server.options["access_key_id"],
+            secret=quick_server.options["secret_access_key"],
         )
-        return partial(bucketlog.open, DirFileSystem(f"{s3_url.removeprefix('s3://')}/a/root", fs=filesystem))
+        return partial(bucketlog.open, DirFileSystem(f"{quick_url.removeprefix('s3://')}/a/root", fs=filesystem))
 
 
 class TestFsspecLocal(StoreSuite):

@@ -38,6 +38,15 @@ def find() -> Path:
     )
 
 
+def is_there() -> bool:
+    """Return True if the program is on this machine."""
+    try:
+        find()
+    except MissingServerError:
+        return False
+    return True
+
+
 def prepare() -> str:
     """Build it unless it is there, which takes Go and some minutes; say where it is.
 

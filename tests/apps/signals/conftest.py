@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import pytest
+from tests.conftest import STAND_IN
 
 from bucketlog.signals import SignalStore
 
@@ -19,12 +20,13 @@ class Place(NamedTuple):
     options: dict[str, object]
 
 
-@pytest.fixture(params=["file", "memory", "moto", "minio", "ceph_rgw"])
+@pytest.fixture(params=["file", "memory", *STAND_IN, "minio", "ceph_rgw"])
 def place(request: pytest.FixtureRequest) -> Place:
     if request.param == "file":
         return Place("file", request.getfixturevalue("tmp_path") / "workspace", {})
     if request.param == "memory":
         return Place("memory", f"memory://signals-{uuid.uuid4()}/workspace", {})
+    request.getfixturevalue("proven_once")
     server = request.getfixturevalue(request.param)
     return Place("s3", server.url(f"signals-{uuid.uuid4()}/workspace"), dict(server.options))
 

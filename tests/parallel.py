@@ -1,0 +1,47 @@
+"""Marks that follow from what a test asks for, so that `-m "not servers"` and `pytest -n 2 --dist loadgroup` work.
+
+In a parallel run all tests of a server go to one process, so each server is started once, and those that take the time
+or memory go to one process too, so none of them disturbs another.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+SERVERS = ("ceph_rgw", "minio", "moto", "own_server")
+TIMEOUT_SECONDS = 300
+
+# Of plugins that an installation with nothing but `bucketlog[testing]` lacks.
+_MARKS_OF_PLUGINS = (
+    "no_cover: is not measured for coverage",
+    "timeout(seconds): how long it may take",
+    "xdist_group(name): runs in one process with others of this name",
+)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for line in _MARKS_OF_PLUGINS:
+        config.addinivalue_line("markers", line)
+
+
+# A plugin of the whole run is registered after the command line was read, and before the tests are selected by marks.
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(TIMEOUT_SECONDS))
+        servers = servers_of(item)
+        if servers:
+            item.add_marker("servers")
+            item.add_marker("no_cover")  # the floors are for what the other tests reach; measuring takes time
+            item.add_marker(pytest.mark.xdist_group(servers[0]))
+        elif item.get_closest_marker("timed"):
+            item.add_marker(pytest.mark.xdist_group("timed"))
+
+
+def servers_of(item: pytest.Item) -> list[str]:
+    """Return the servers that a test asks for: by their fixtures, or as the parameter of one that chooses."""
+    asked = [*getattr(item, "fixturenames", ())]
+    if hasattr(item, "callspec"):
+        asked += [value for value in item.callspec.params.values() if isinstance(value, str)]
+    return [server for server in SERVERS if server in asked]
