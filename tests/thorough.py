@@ -34,8 +34,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     profile = settings.get_profile(NAME)
     for item in items:
         function = getattr(item, "obj", None)
-        if is_hypothesis_test(function):
-            own = function._hypothesis_internal_use_settings
+        own = getattr(function, "_hypothesis_internal_use_settings", None)  # state machines have theirs elsewhere
+        if is_hypothesis_test(function) and own is not None:
             function._hypothesis_internal_use_settings = settings(
                 own, max_examples=profile.max_examples, deadline=None, suppress_health_check=list(HealthCheck)
             )

@@ -6,13 +6,19 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-import fsspec
 import pytest
-from fsspec.implementations.dirfs import DirFileSystem
 from tests.servers import Server
 
 import bucketlog
 from bucketlog.testing import OpenStore, StoreSuite
+
+
+def fsspec_in(path: str, protocol: str, **options: object):
+    """Return a filesystem of fsspec whose root is a path of another one."""
+    fsspec = pytest.importorskip("fsspec")
+    from fsspec.implementations.dirfs import DirFileSystem
+
+    return DirFileSystem(path, fs=fsspec.filesystem(protocol, **options))
 
 
 class TestMemory(StoreSuite):
@@ -58,13 +64,14 @@ class TestFsspecS3fs(StoreSuite):
 
     @pytest.fixture
     def open_store(self, quick_server: Server, quick_url: str) -> OpenStore:
-        filesystem = fsspec.filesystem(
+        filesystem = fsspec_in(
+            f"{quick_url.removeprefix('s3://')}/a/root",
             "s3",
             endpoint_url=quick_server.options["endpoint_url"],
             key=quick_server.options["access_key_id"],
             secret=quick_server.options["secret_access_key"],
         )
-        return partial(bucketlog.open, DirFileSystem(f"{quick_url.removeprefix('s3://')}/a/root", fs=filesystem))
+        return partial(bucketlog.open, filesystem)
 
 
 class TestFsspecLocal(StoreSuite):
@@ -76,7 +83,7 @@ class TestFsspecLocal(StoreSuite):
 
     @pytest.fixture
     def open_store(self, tmp_path: Path) -> OpenStore:
-        filesystem = DirFileSystem(str(tmp_path / "store"), fs=fsspec.filesystem("file", auto_mkdir=True))
+        filesystem = fsspec_in(str(tmp_path / "store"), "file", auto_mkdir=True)
         return partial(bucketlog.open, filesystem, single_writer=True)
 
 
@@ -86,8 +93,8 @@ class TestFsspecMemory(StoreSuite):
 
     @pytest.fixture
     def open_store(self) -> Iterator[OpenStore]:
-        memory = fsspec.filesystem("memory")
         folder = f"/{uuid.uuid4()}"
-        yield partial(bucketlog.open, DirFileSystem(folder, fs=memory), single_writer=True)
+        filesystem = fsspec_in(folder, "memory")
+        yield partial(bucketlog.open, filesystem, single_writer=True)
         with suppress(FileNotFoundError):
-            memory.rm(folder, recursive=True)
+            filesystem.fs.rm(folder, recursive=True)

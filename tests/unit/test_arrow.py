@@ -5,10 +5,15 @@ import json
 import sys
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
+pytest.importorskip("duckdb")
+pytest.importorskip("polars")
+pytest.importorskip("pyarrow")
+
 import duckdb
 import polars
 import pyarrow as pa
-import pytest
 
 import bucketlog
 from bucketlog import Event, arrow_schema

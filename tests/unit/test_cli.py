@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+pytest.importorskip("typer")
+
 import bucketlog
 from bucketlog import Event
 from bucketlog.cli import main

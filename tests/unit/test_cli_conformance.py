@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytest.importorskip("typer")
+
 from bucketlog.backend import ANY
 from bucketlog.cli import conformance, main
 from bucketlog_backends.memory import MemoryBackend

@@ -7,6 +7,9 @@ import json
 import math
 
 import pytest
+
+pytest.importorskip("cloudevents")
+
 from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
 from cloudevents.v1 import conversion as v1_conversion

@@ -9,9 +9,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
+import pytest
+
+pytest.importorskip("duckdb")
+pytest.importorskip("polars")
+
 import duckdb
 import polars as pl
-import pytest
 import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -10,6 +10,10 @@ import uuid
 from pathlib import Path
 
 import pytest
+
+pytest.importorskip("botocore")
+pytest.importorskip("yaml")
+
 import yaml
 from botocore.exceptions import ClientError
 from tests.servers import ceph_rgw, minio, own

@@ -17,9 +17,13 @@ from typing import NamedTuple
 from urllib.parse import unquote
 from zlib import crc32
 
+import pytest
+
+pytest.importorskip("duckdb")
+pytest.importorskip("polars")
+
 import duckdb
 import polars
-import pytest
 import xxhash
 import zstandard
 from hypothesis import given, settings

@@ -6,8 +6,11 @@ import itertools
 import os
 import socket
 
-import fsspec
 import pytest
+
+pytest.importorskip("fsspec")
+
+import fsspec
 from fsspec.implementations.dirfs import DirFileSystem
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem

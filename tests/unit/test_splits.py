@@ -11,8 +11,12 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from functools import reduce
 from pathlib import Path
 
-import fsspec
 import pytest
+
+pytest.importorskip("fsspec")
+pytest.importorskip("obstore")
+
+import fsspec
 from hypothesis import given
 from hypothesis import strategies as st
 from obstore.store import MemoryStore, S3Store

@@ -14,6 +14,10 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+
+pytest.importorskip("metaspn_store")
+pytest.importorskip("typer")
+
 from metaspn_store import FileSystemStore as Peer
 
 import bucketlog

@@ -12,6 +12,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+
+pytest.importorskip("metaspn_store")
+
 from metaspn_store import FileSystemStore as Peer
 
 from bucketlog.errors import InvalidEventError

@@ -7,6 +7,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+
+pytest.importorskip("metaspn_store")
+
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from metaspn_store import FileSystemStore as Peer

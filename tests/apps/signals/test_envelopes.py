@@ -3,8 +3,11 @@
 from dataclasses import MISSING, FrozenInstanceError, dataclass, fields
 from datetime import UTC, datetime, timedelta, timezone
 
-import metaspn_schemas
 import pytest
+
+pytest.importorskip("metaspn_schemas")
+
+import metaspn_schemas
 
 from bucketlog.signals import own_envelopes
 

@@ -5,6 +5,9 @@ import logging
 import uuid
 
 import pytest
+
+pytest.importorskip("metaspn_store")
+
 from metaspn_store import FileSystemStore as Peer
 
 import bucketlog

@@ -8,6 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
+
+pytest.importorskip("metaspn_store")
+
 from metaspn_store import ReplayCheckpoint as PeerCheckpoint
 
 from bucketlog import Cursor

@@ -11,6 +11,10 @@ from enum import Enum, IntEnum
 from types import MappingProxyType
 
 import pytest
+
+pytest.importorskip("metaspn_schemas")
+pytest.importorskip("metaspn_store")
+
 from metaspn_schemas import SignalEnvelope as TheirSignal
 from metaspn_store import FileSystemStore as Peer
 
