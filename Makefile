@@ -6,15 +6,21 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PINNED := $(PIP) --constraint constraints.txt --build-constraint constraints.txt
 
+# Processes that tests run in. Coverage is measured in whole runs only, for its floors are for those.
+WORKERS ?= auto
+COVERAGE := -p tests.coverage_floor --cov --cov-report=
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test servers lint format bench profile lock pre-commit clean
+.PHONY: help demo test quick sdist servers lint format bench profile lock pre-commit clean
 
 help:
 	@echo 'make demo    a year of flights: imported, queried, replayed (under a minute)'
-	@echo 'make test    all tests, on real servers too'
-	@echo 'make servers get ready the servers that the tests run on: MinIO, Ceph RGW, moto'
+	@echo 'make quick   run the tests that need no server and are not slow (under a minute)'
+	@echo 'make test    run all tests, on real servers too'
+	@echo 'make sdist   build the source distribution and run its unit tests in a fresh environment'
+	@echo 'make servers build or install the servers that the tests run on: MinIO, Ceph RGW, moto'
 	@echo 'make lint    ruff, mypy and pyright'
-	@echo 'make format  lay out the code'
+	@echo 'make format  reformat the code'
 	@echo 'make bench   our figures beside those of others; with QUICK=1 in two minutes'
 	@echo 'make profile where the time goes, and what the machine allows'
 	@echo 'make lock    renew the versions in constraints.txt'
@@ -25,7 +31,22 @@ demo: $(VENV)/demo.stamp
 	$(BIN)/python examples/flights/demo.py
 
 test: servers
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(if $(ARGS),$(ARGS),$(COVERAGE))
+
+quick: $(VENV)/dev.stamp
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m 'not slow and not servers' $(ARGS)
+
+# With nothing but the extra `testing`: what else a test needs, it must ask for, and what it reads must be in there.
+sdist:
+	rm -rf build/sdist
+	$(PYTHON) -m venv build/sdist/venv
+	build/sdist/venv/bin/python -m pip install --quiet --disable-pip-version-check build
+	build/sdist/venv/bin/python -m build --sdist --outdir build/sdist
+	mkdir build/sdist/source
+	tar -xzf build/sdist/bucketlog-*.tar.gz -C build/sdist/source --strip-components=1
+	cd build/sdist/source && ../venv/bin/python -m pip install --quiet --disable-pip-version-check '.[testing]'
+	cd build/sdist/source && ../venv/bin/python -m pytest tests --collect-only --quiet --quiet --no-summary
+	cd build/sdist/source && ../venv/bin/python -m pytest tests/unit -m 'not slow and not servers'
 
 servers: $(VENV)/dev.stamp
 	$(BIN)/python -m tests.servers prepare

@@ -339,6 +339,7 @@ def test_refused_credentials_are_told(status, code):
         assert {request.method for request in server.requests} == {"GET"}
 
 
+@pytest.mark.timed
 def test_unreachable_server_is_told_soon():
     with FakeServer() as server:
         closed = server.url
@@ -352,6 +353,7 @@ def test_unreachable_server_is_told_soon():
     check_no_secret(caught.value)
 
 
+@pytest.mark.timed
 @pytest.mark.slow
 def test_silent_server_is_told_within_ten_seconds():
     with FakeServer([SILENT]) as server:

@@ -561,6 +561,7 @@ def test_put_to_a_host_that_does_not_take_connections_never_left(monkeypatch):
             open_s3(URL, {"endpoint_url": endpoint, **KEYS}, create=True).put("a", b"bytes", if_version=ABSENT)
 
 
+@pytest.mark.timed
 def test_unreachable_server_is_told_within_ten_seconds():
     backend = open_s3(URL, {"endpoint_url": f"http://127.0.0.1:{_closed_port()}", **KEYS}, create=True)
     begun = time.monotonic()

@@ -97,6 +97,7 @@ def test_candidates_are_resolved_by_a_reference_or_by_their_type(store):
     assert [candidates(True), candidates(False), candidates(None)] == [["1", "2"], ["3"], ["1", "2", "3"]]
 
 
+@pytest.mark.timed
 def test_memory_does_not_grow_with_the_window(tmp_path):
     def most_held(events: int) -> int:
         with SignalStore(tmp_path / str(events)) as store:

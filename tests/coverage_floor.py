@@ -1,0 +1,37 @@
+"""`pytest -p tests.coverage_floor --cov`: a run fails when it reaches fewer branches of a folder than it has to."""
+
+from __future__ import annotations
+
+from io import StringIO
+
+import coverage
+import pytest
+
+# Percent of the lines and branches of src/bucketlog/<folder>/ that the tests without servers reach.
+FLOORS = {
+    "format": 0,
+    "log": 0,
+    "state": 0,
+    "storage": 0,
+}
+_LINES = pytest.StashKey[list[str]]()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if hasattr(session.config, "workerinput") or session.config.option.collectonly:
+        return  # a process of a parallel run, which knows of its own tests only
+    data = coverage.Coverage()
+    data.load()
+    reached = {folder: data.report(include=[f"*/src/bucketlog/{folder}/*"], file=StringIO()) for folder in FLOORS}
+    session.config.stash[_LINES] = [
+        f"{folder + '/':<9} {percent:6.2f} %, floor {FLOORS[folder]} %{', TOO LOW' * (percent < FLOORS[folder])}"
+        for folder, percent in reached.items()
+    ]
+    if any(percent < FLOORS[folder] for folder, percent in reached.items()) and not session.exitstatus:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    terminalreporter.section("branch coverage by the tests without servers")
+    for line in config.stash.get(_LINES, []):
+        terminalreporter.write_line(line)
