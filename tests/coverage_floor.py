@@ -18,8 +18,10 @@ _LINES = pytest.StashKey[list[str]]()
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    if hasattr(session.config, "workerinput") or session.config.option.collectonly:
+    if hasattr(session.config, "workerinput"):
         return  # a process of a parallel run, which knows of its own tests only
+    if session.exitstatus not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+        return  # it was broken off
     data = coverage.Coverage()
     data.load()
     reached = {folder: data.report(include=[f"*/src/bucketlog/{folder}/*"], file=StringIO()) for folder in FLOORS}
@@ -32,6 +34,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    terminalreporter.section("branch coverage by the tests without servers")
-    for line in config.stash.get(_LINES, []):
+    lines = config.stash.get(_LINES, [])
+    if lines:
+        terminalreporter.section("branch coverage by the tests without servers")
+    for line in lines:
         terminalreporter.write_line(line)
