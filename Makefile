@@ -8,6 +8,8 @@ PINNED := $(PIP) --constraint constraints.txt --build-constraint constraints.txt
 
 # Processes that tests run in. Coverage is measured in whole runs only, for its floors are for those.
 WORKERS ?= auto
+QUICK_TESTS := tests/unit tests/properties tests/simulation/test_histories.py \
+	tests/conformance/test_backends.py tests/conformance/test_stores.py
 COVERAGE := -p tests.coverage_floor --cov --cov-report=
 
 .DEFAULT_GOAL := help
@@ -34,7 +36,7 @@ test: servers
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(if $(ARGS),$(ARGS),$(COVERAGE))
 
 quick: $(VENV)/dev.stamp
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m 'not slow and not servers' $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m 'not slow and not servers' $(or $(ARGS),$(QUICK_TESTS))
 
 # With nothing but the extra `testing`: what else a test needs, it must ask for, and what it reads must be in there.
 sdist:

@@ -12,6 +12,8 @@ from bucketlog.testing import BackendSuite, StoreSuite
 from .broken import NOTICED_BY
 from .dict_backend import DictBackend, Root
 
+pytestmark = pytest.mark.slow
+
 pytest_plugins = ["pytester"]
 
 SUITE = """

@@ -10,6 +10,8 @@ import bucketlog
 from bucketlog.errors import InvalidOptionError, InvalidURLError, StoreNotFoundError
 from bucketlog.testing import BackendSuite
 
+pytestmark = pytest.mark.slow
+
 PACKAGE = Path(__file__).parent.parent / "packages" / "bucketlog-shelf"
 
 

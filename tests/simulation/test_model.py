@@ -72,6 +72,8 @@ if TYPE_CHECKING:
     from bucketlog.testing import Attempt, Call, Change, HeldCall
     from bucketlog.testing.faults import Fault
 
+pytestmark = pytest.mark.slow
+
 SEARCH_LONGER = int(os.environ.get("BUCKETLOG_MODEL_EXAMPLES", "0"))
 """Set it to so many examples a machine to search for longer than a test run should take."""
 

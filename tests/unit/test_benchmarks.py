@@ -9,6 +9,8 @@ from xml.etree import ElementTree
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY = Path(__file__).parents[2]
 LOCAL = ("import", "append", "batch", "ids", "replay", "scaling", "signals")
 PROMISED = (

@@ -21,6 +21,7 @@ def filter_of(added, *, bits=16):
     return bloom.build(hashes, bloom.blocks_for(len(hashes), bits=bits))
 
 
+@pytest.mark.slow
 @given(st.lists(texts, max_size=50), st.integers(1, 40))
 def test_what_was_added_is_found_one_by_one_and_all_at_once(added, bits):
     words = filter_of(added, bits=bits)
@@ -41,6 +42,7 @@ def test_all_ways_to_ask_agree(added, asked):
     assert [bool(bloom.which_may_hold(words[None], hashed)[0]) for hashed in hashes] == one_by_one
 
 
+@pytest.mark.slow
 @given(st.lists(st.lists(texts, max_size=8), min_size=1, max_size=8), texts)
 def test_each_filter_of_a_stack_is_asked(groups, asked):
     size = bloom.blocks_for(max(map(len, groups)), bits=16)

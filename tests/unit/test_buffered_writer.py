@@ -62,6 +62,7 @@ def test_commit_is_due_when_enough_bytes_wait(storage):
     assert commits(storage) == 2
 
 
+@pytest.mark.slow
 def test_one_large_append_becomes_commits_that_fit(tmp_path):
     """What one `append` of the stream refuses, over 64 MiB at once, a writer stores in parts."""
     for storage in opened_storage("memory", tmp_path):

@@ -679,6 +679,7 @@ def test_every_command_explains_itself_with_an_example(run, name, monkeypatch):
     assert "Example" in out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in COMMANDS if name != "tail"])
 def test_the_examples_of_the_help_work(run, name, store):
     store.stream("orders").append(event(1, subject="o-17", tags=["eu"]))

@@ -15,6 +15,8 @@ from bucketlog.backend import ANY
 from bucketlog.cli import conformance, main
 from bucketlog_backends.memory import MemoryBackend
 
+pytestmark = pytest.mark.slow
+
 ONE_TEST = "put_replaces_what_was_there"
 ONE_OF_EACH = f"{ONE_TEST} or reopening_sees_everything"
 

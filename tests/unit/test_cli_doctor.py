@@ -100,6 +100,7 @@ def test_a_directory_that_is_not_there_is_tried_out_and_not_made(tmp_path, run):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_bucket_is_well_its_server_described_and_nothing_left_in_it(run, s3_url, s3_args, moto_s3):
     code, out, _ = run("doctor", f"{s3_url}/a/b", *s3_args, "--json")
 
@@ -119,6 +120,7 @@ def test_a_bucket_is_well_its_server_described_and_nothing_left_in_it(run, s3_ur
     assert "Contents" not in moto_s3.list_objects_v2(Bucket=s3_url.removeprefix("s3://"))
 
 
+@pytest.mark.slow
 def test_secrets_are_never_shown(run, s3_url, s3_args, s3_bucket):
     _, out, err = run("doctor", s3_url, *s3_args)
 
@@ -135,6 +137,7 @@ def lifecycle(moto_s3, s3_url, *rules):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("rule", "says"),
     [
@@ -153,6 +156,7 @@ def test_a_rule_that_deletes_or_archives_events_fails(run, s3_url, s3_args, moto
     assert "not fit for a store; fix lifecycle" in out
 
 
+@pytest.mark.slow
 def test_rules_about_other_objects_do_not_matter(s3_url, s3_bucket, moto_s3):
     lifecycle(
         moto_s3,
@@ -166,6 +170,7 @@ def test_rules_about_other_objects_do_not_matter(s3_url, s3_bucket, moto_s3):
     assert finding(diagnose(f"{s3_url}/a/root", storage_options=s3_bucket), "lifecycle").status == "ok"
 
 
+@pytest.mark.slow
 def test_versioning_is_a_warning_unless_old_versions_are_removed(s3_url, s3_bucket, moto_s3):
     bucket = s3_url.removeprefix("s3://")
     moto_s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})

@@ -17,6 +17,8 @@ import pytest
 import bucketlog
 from bucketlog import Event
 
+pytestmark = pytest.mark.slow
+
 # Ctrl-C in the middle of an import statement leaves a file to the garbage collector: no ResourceWarning for that.
 WARNINGS = ["-W", "error", "-W", "ignore::ResourceWarning"]
 PROGRAM = [sys.executable, *WARNINGS, "-c", "import sys; from bucketlog.cli import main; sys.exit(main())"]

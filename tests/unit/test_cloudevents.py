@@ -68,6 +68,7 @@ events = st.builds(
 )
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=300)
 @given(events)
 def test_every_event_comes_back_from_its_cloudevent(one):

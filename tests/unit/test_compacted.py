@@ -137,6 +137,7 @@ def test_all_blocks_unpack_to_the_same_bytes(one):
     )
 
 
+@pytest.mark.slow
 @given(anything)
 @fewer
 def test_blocks_are_whole_lines_and_follow_one_another_without_holes(one):
@@ -206,6 +207,7 @@ def test_a_builder_knows_about_how_large_its_segment_is():
 # -- finding events ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @given(anything, st.data())
 @fewer
 def test_no_block_with_a_wanted_event_is_ever_ruled_out(one, choices):
@@ -423,6 +425,7 @@ def test_a_change_of_any_byte_is_harmless_or_told(in_order):
     assert told > len(one.content) * 0.8
 
 
+@pytest.mark.slow
 @given(anything, st.data())
 @settings(max_examples=100)
 def test_a_change_of_a_byte_of_any_segment_never_gives_other_events(one, choices):

@@ -136,6 +136,7 @@ def everything(stream):
 # -- what is read ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("partition_by", ["single", "subject"])
 def test_everything_reads_the_same_after_each_of_many_compactions(storage, partition_by):
     stream = storage.open().stream("s", partition_by=partition_by)
@@ -517,6 +518,7 @@ FAULTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_compaction_that_breaks_off_at_any_call_leaves_a_sound_log_and_the_next_one_goes_on(kind, fault, tmp_path):
@@ -602,6 +604,7 @@ def test_damage_in_a_compacted_segment_is_told_by_the_compaction_that_would_merg
     assert before <= {*either_way.contents()}
 
 
+@pytest.mark.slow
 def test_every_change_of_a_byte_of_a_compacted_segment_is_harmless_or_told_by_whoever_reads_it(either_way, monkeypatch):
     monkeypatch.setattr(seg, "SEGMENT_BYTES_MAX", 10**6)
     stream = either_way.open().stream("s")
@@ -697,6 +700,7 @@ def test_lines_whose_time_has_no_zone_are_told_by_a_compaction(either_way):
 # -- several at once ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_several_compactors_of_different_views_overlap_and_nothing_is_doubled(storage):
     """Each stops where it does, as if it had looked at another time; what they leave behind overlaps."""
     stream = storage.open().stream("s")

@@ -82,6 +82,7 @@ def cold(url):
     return store, backend
 
 
+@pytest.mark.slow
 def test_the_newest_of_a_subject_take_a_handful_of_ranged_reads(compacted_url):
     store, backend = cold(compacted_url)
     stream = store.stream("s")

@@ -267,6 +267,7 @@ random_events = st.builds(
 )
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=15)
 @given(
     st.lists(st.lists(random_events, min_size=1, max_size=5), min_size=1, max_size=5),
@@ -291,6 +292,7 @@ def test_the_reader_reads_what_was_just_written(tmp_path_factory, batches, parti
         assert all(list(event) == [one for one in MEMBERS if one in event] for _, event in events)
 
 
+@pytest.mark.slow
 def test_the_reader_judges_damage_and_torn_writes_as_bucketlog_does(tmp_path):
     with bucketlog.open(tmp_path) as store:
         stream = store.stream("s")
@@ -576,6 +578,7 @@ def at_random(number: int) -> str:
     return sha256(b"%d" % number).hexdigest()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("event_id", "has_ids"), [(in_order, False), (at_random, True)])
 def test_the_reader_finds_events_through_the_index(tmp_path, event_id, has_ids):
     events = compacted_store(tmp_path, event_id=event_id, commits=[1, 999, 4000, 5])
@@ -675,6 +678,7 @@ def test_every_byte_of_a_compacted_segment_is_checked(tmp_path, monkeypatch):
         assert found == lines  # a bit that means nothing to zstd, such as those that fill up a byte
 
 
+@pytest.mark.slow
 def test_bucketlog_finds_damage_in_an_index_and_never_returns_what_is_not_stored(tmp_path, monkeypatch):
     monkeypatch.setattr(compacting, "BLOCK_BYTES", 700)
     events = compacted_store(tmp_path, event_id=at_random, commits=[1, 36, 3])

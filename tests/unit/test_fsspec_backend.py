@@ -343,6 +343,7 @@ def test_read_outlives_a_connection_that_is_lost(trouble, monkeypatch):
         assert len(server.requests) == 3
 
 
+@pytest.mark.slow
 def test_listing_outlives_a_connection_that_stays_silent(monkeypatch):
     with FakeServer([found("first"), SILENT, answer(200, "<ListBucketResult/>")]) as server:
         backend = open_at(server)

@@ -130,6 +130,7 @@ class Against(RuleBasedStateMachine):
 
 
 TestAgainstADict = Against.TestCase
+TestAgainstADict.pytestmark = [pytest.mark.slow]
 TestAgainstADict.settings = settings(max_examples=60, stateful_step_count=15, deadline=None)
 
 
@@ -254,6 +255,7 @@ print(most() - before)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.timed
 @pytest.mark.skipif(sys.platform != "linux", reason="read from /proc")
 @pytest.mark.parametrize("how", ["in order", "at random"])

@@ -37,6 +37,7 @@ def live(firsts, *more):
     return Names([*map(segment_name, firsts), "bounds.json", *more])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("events", [1, 7, 1000])
 def test_newest_of_a_million_segments_is_found_in_forty_requests(events):
     names = live(range(0, 1_000_000 * events, events))
@@ -47,6 +48,7 @@ def test_newest_of_a_million_segments_is_found_in_forty_requests(events):
     assert names.requests <= 40
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.sampled_from([1, 2, 900, 5_000, 10**6]), max_size=60),
     st.sampled_from([1, 3, 1500]),

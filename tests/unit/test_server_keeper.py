@@ -13,6 +13,8 @@ from tests.servers import MissingServerError, Server, ServerStartError, keep, mi
 from tests.servers.processes import Processes, free_port
 from tests.servers.settings import ROOT
 
+pytestmark = pytest.mark.slow
+
 NOWHERE = {"PATH": "/nonexistent"}
 WAITS = """
 import sys

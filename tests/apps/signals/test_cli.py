@@ -166,6 +166,7 @@ def test_a_line_that_is_no_record_is_named_and_when_it_is_mended_the_import_goes
         assert everything(store) == ids(peer.iter_signals(T(1), T(20)))
 
 
+@pytest.mark.slow
 def test_an_unfinished_last_line_is_logged_and_left_for_the_next_import(run, peer):
     with (peer.signals_dir / "2026-02-06.jsonl").open("a") as file:
         file.write('{"signal_id":"half","time')
@@ -199,6 +200,7 @@ def test_a_path_that_is_no_workspace_is_wrong_usage_and_makes_nothing(run, peer,
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.slow
 def test_import_shows_its_progress_on_a_terminal_and_the_result_on_standard_output(peer, tmp_path):
     mine, theirs = pty.openpty()
     with subprocess.Popen(
@@ -549,6 +551,7 @@ def test_the_examples_of_the_help_work(run, workspace, name):
         assert run(*words[2:])[0] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["recent", "outcomes"])
 def test_it_ends_quietly_with_141_when_its_reader_has_enough(tmp_path, command):
     with SignalStore(tmp_path / "ws") as store:

@@ -188,6 +188,7 @@ def make_store(request):
         shutil.rmtree(folder)
 
 
+@pytest.mark.slow
 @settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
