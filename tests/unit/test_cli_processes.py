@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+pytest.importorskip("typer")
+
 import bucketlog
 from bucketlog import Event
 

@@ -8,6 +8,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+pytest.importorskip("typer")
+
 import bucketlog
 from bucketlog import Event
 from bucketlog.cli import main

@@ -17,6 +17,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+pytest.importorskip("obstore")
+
 from bucketlog.backend import ABSENT, ANY, Backend, Entry, UploadBackend, VersioningBackend
 from bucketlog.errors import (
     AccessDeniedError,
