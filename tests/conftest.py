@@ -27,14 +27,14 @@ if TYPE_CHECKING:
     from bucketlog.storage.probe import Proof
 
 OWN = ["own_server"] if os.environ.get(VARIABLE) else []
-# Only where MinIO is missing: it holds all that moto does, and each of its rows takes a minute and more.
+# moto stands in where MinIO is missing. Both pass and skip the same tests, and each row takes a minute or more.
 STAND_IN = [] if minio_server.is_there() else ["moto"]
 _numbers = itertools.count()
 _proofs: dict[tuple[str, str], Proof] = {}
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Load what this folder adds to pytest, and declare the marks of plugins that may be missing."""
+    """Register the hooks of this folder's modules."""
     for plugin in (parallel, reports, thorough):
         config.pluginmanager.register(plugin)
 

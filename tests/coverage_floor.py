@@ -1,4 +1,4 @@
-"""`pytest -p tests.coverage_floor --cov`: a run fails when it reaches fewer branches of a folder than it has to."""
+"""`pytest -p tests.coverage_floor --cov` fails if the coverage of a folder, branches included, is below its floor."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _LINES = pytest.StashKey[list[str]]()
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     if hasattr(session.config, "workerinput"):
-        return  # a process of a parallel run, which knows of its own tests only
+        return  # one process of a parallel run, which has only seen its own tests
     if session.exitstatus not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
-        return  # it was broken off
+        return  # interrupted
     data = coverage.Coverage()
     data.load()
     reached = {folder: data.report(include=[f"*/src/bucketlog/{folder}/*"], file=StringIO()) for folder in FLOORS}

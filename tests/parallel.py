@@ -1,7 +1,7 @@
-"""Marks that follow from what a test asks for, so that `-m "not servers"` and `pytest -n 2 --dist loadgroup` work.
+"""Marks that follow from the fixtures of a test, so that `-m "not servers"` and `-n 2 --dist loadgroup` work.
 
-In a parallel run all tests of a server go to one process, so each server is started once, and those that take the time
-or memory go to one process too, so none of them disturbs another.
+In a parallel run all tests of one server run in one process, so each server is started once. Tests that measure time or
+memory share a process too, so that none of them disturbs another.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import pytest
 SERVERS = ("ceph_rgw", "minio", "moto", "own_server")
 TIMEOUT_SECONDS = 300
 
-# Of plugins that an installation with nothing but `bucketlog[testing]` lacks.
+# Declared here for an installation that lacks the plugins, such as one with nothing but `bucketlog[testing]`.
 _MARKS_OF_PLUGINS = (
     "no_cover: is not measured for coverage",
     "timeout(seconds): how long it may take",
@@ -24,7 +24,7 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("markers", line)
 
 
-# A plugin of the whole run is registered after the command line was read, and before the tests are selected by marks.
+# First, as pytest selects by marks in this hook, and xdist reads the groups in it.
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
@@ -36,7 +36,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         servers = servers_of(item)
         if servers:
             item.add_marker("servers")
-            item.add_marker("no_cover")  # the floors are for what the other tests reach; measuring takes time
+            item.add_marker("no_cover")  # the floors are about the other tests, and measuring takes time
             item.add_marker(pytest.mark.xdist_group(servers[0]))
         elif item.get_closest_marker("timed"):
             item.add_marker(pytest.mark.xdist_group("timed"))

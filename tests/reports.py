@@ -1,6 +1,6 @@
-"""What is printed at the end of a run: what the suites found in each kind of store, and what the servers do.
+"""The tables at the end of a run: the results of the conformance suites for each kind of store, and what servers do.
 
-In a parallel run the tests are in other processes: each report carries its row, and each process sends its findings.
+In a parallel run tests run in other processes: each report carries its row, and each process sends what it measured.
 """
 
 from __future__ import annotations
