@@ -63,7 +63,7 @@ def day(number: int) -> datetime:
 
 
 def _try_later(patch: Patch) -> None:
-    def hasty(root, key, data, *, if_version, judge, doing):
+    def hasty(root, key, data, *, if_version, resolve, doing):
         try:
             root.backend.put(key, data, if_version=if_version)
         except errors.OutcomeUnknownError as err:

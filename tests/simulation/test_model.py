@@ -1039,7 +1039,7 @@ def conflict_means_lost(patch: Patch) -> None:
 
 @found_by(ObjectStoreLog, ObjectStoreDocuments)
 def no_answer_means_not_written(patch: Patch) -> None:
-    def hasty(root, key, data, *, if_version, judge, doing):
+    def hasty(root, key, data, *, if_version, resolve, doing):
         try:
             root.backend.put(key, data, if_version=if_version)
         except errors.OutcomeUnknownError as err:
