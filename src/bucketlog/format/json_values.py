@@ -88,32 +88,24 @@ def _check(value: object, limits: Limits, depth: int) -> None:
     elif depth >= limits.depth_max:
         raise _Refused(f"… nests over {limits.depth_max} deep, or holds itself", shown_parts=3)
     elif isinstance(value, dict):
-        _check_dict(value, limits, depth)
+        for key, item in value.items():
+            if type(key) is not str and not (limits.subclass_keys and isinstance(key, str)):
+                raise _Refused(f" has the key {key!r} of type {type(key).__name__}; keys in JSON are str", TypeError)
+            try:
+                _check_text(key)
+                _check(item, limits, depth + 1)
+            except _Refused as err:
+                err.path.append(key)
+                raise
     elif isinstance(value, (list, tuple)):
-        _check_list(value, limits, depth)
+        for number, item in enumerate(value):
+            try:
+                _check(item, limits, depth + 1)
+            except _Refused as err:
+                err.path.append(number)
+                raise
     else:
         raise _Refused(f" is of type {type(value).__name__}, which JSON cannot represent", TypeError)
-
-
-def _check_list(value: list[object] | tuple[object, ...], limits: Limits, depth: int) -> None:
-    for number, item in enumerate(value):
-        try:
-            _check(item, limits, depth + 1)
-        except _Refused as err:
-            err.path.append(number)
-            raise
-
-
-def _check_dict(value: dict[object, object], limits: Limits, depth: int) -> None:
-    for key, item in value.items():
-        if type(key) is not str and not (limits.subclass_keys and isinstance(key, str)):
-            raise _Refused(f" has the key {key!r} of type {type(key).__name__}; keys in JSON are str", TypeError)
-        try:
-            _check_text(key)
-            _check(item, limits, depth + 1)
-        except _Refused as err:
-            err.path.append(key)
-            raise
 
 
 def _check_text(text: str) -> None:

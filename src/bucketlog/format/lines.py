@@ -6,7 +6,6 @@ A line is one JSON object; `partition` and `offset` are told by where the line s
 from __future__ import annotations
 
 import copy
-import math
 import re
 import sys
 from collections import deque
@@ -18,6 +17,7 @@ import msgspec
 
 from bucketlog.errors import InvalidEventError
 from bucketlog.event import Event
+from bucketlog.format.json_values import Limits, check_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,6 +25,13 @@ if TYPE_CHECKING:
 EVENT_BYTES_MAX = 8 * 1024 * 1024
 DATA_DEPTH_MAX = 200  # well inside what JSON parsers of other languages nest
 _INTEGER_BITS_MAX = 14_000  # Python itself parses no more digits than that
+_LIMITS = Limits(
+    depth_max=DATA_DEPTH_MAX,
+    integer_min=1 - 2**_INTEGER_BITS_MAX,
+    integer_max=2**_INTEGER_BITS_MAX - 1,
+    integer_rule="an integer of over 4,000 digits; store it as text",
+    subclass_keys=True,
+)
 
 
 class StoredEvent(Event, frozen=True, kw_only=True, eq=False, gc=False):
@@ -165,12 +172,12 @@ def _check_one(event: Event, index: int, where: str) -> Line:
         meta: object = event.meta
         for key, value in meta.items() if isinstance(meta, dict) else ():
             if isinstance(value, float):  # told in our words: theirs would name a bound
-                _check_json(value, f"meta.{key}", 1, index, where)
+                _check_json(value, f"meta.{key}", index, where)
         found = _FIELD.search(str(err))
         raise _refused(index, found[1] if found else "event", str(err).partition(" - at ")[0], where) from err
     line.time = _to_utc(line.time, index, where)
-    _check_json(event.meta, "meta", 1, index, where)  # a Decimal was rounded above
-    _check_json(event.data, "data", 1, index, where)
+    _check_json(event.meta, "meta", index, where)  # a Decimal was rounded above
+    _check_json(event.data, "data", index, where)
     line.data = event.data
     _check_values(line, index, where)
     # Detached here too, and tuples become the lists that they will be read as.
@@ -187,42 +194,17 @@ def _to_utc(time: datetime, index: int, where: str) -> datetime:
 
 def _check_values(line: Line, index: int, where: str) -> None:
     for name in ("type", "id", "source", "subject"):
-        _check_json(getattr(line, name), name, 1, index, where)
-    _check_json(list(line.tags), "tags", 1, index, where)
-    _check_json(line.meta, "meta", 1, index, where)
-    _check_json(line.data, "data", 1, index, where)
+        _check_json(getattr(line, name), name, index, where)
+    _check_json(list(line.tags), "tags", index, where)
+    _check_json(line.meta, "meta", index, where)
+    _check_json(line.data, "data", index, where)
 
 
-def _check_json(value: object, path: str, depth: int, index: int, where: str) -> None:
-    """Refuse what is not JSON, naming the place inside the value."""
-    field = re.split(r"[.\[ ]", path, maxsplit=1)[0]
-    if value is None:
-        return
-    if isinstance(value, int):
-        if value.bit_length() > _INTEGER_BITS_MAX:
-            raise _refused(index, field, f"{path} is an integer of over 4,000 digits; store it as text", where)
-    elif isinstance(value, float):
-        if not math.isfinite(value):
-            raise _refused(index, field, f"{path} is {value!r}, which JSON has not", where)
-    elif isinstance(value, str):
-        if not value.isascii():
-            try:
-                value.encode()
-            except UnicodeEncodeError:
-                raise _refused(index, field, f"{path} holds lone surrogates", where) from None
-    elif depth > DATA_DEPTH_MAX:
-        raise _refused(index, field, f"nests deeper than {DATA_DEPTH_MAX} levels", where)
-    elif isinstance(value, (list, tuple)):
-        for position, item in enumerate(value):
-            _check_json(item, f"{path}[{position}]", depth + 1, index, where)
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            if not isinstance(key, str):
-                raise _refused(index, field, f"{path} has the key {key!r}; JSON's keys are text", where)
-            _check_json(key, f"{path} (a key)", depth, index, where)
-            _check_json(item, f"{path}.{key}", depth + 1, index, where)
-    else:
-        raise _refused(index, field, f"{path} is a {type(value).__name__}, which is not JSON", where)
+def _check_json(value: object, name: str, index: int, where: str) -> None:
+    try:
+        check_json(value, _LIMITS, name=name)
+    except (TypeError, ValueError) as err:
+        raise _refused(index, name.partition(".")[0], str(err), where) from None
 
 
 # -- lines: what is read -----------------------------------------------------------------------------------------------
