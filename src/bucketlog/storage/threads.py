@@ -1,4 +1,4 @@
-"""Threads of one store handle: requests that go out side by side, and syncs that may wait a moment."""
+"""Threads of one store handle: concurrent requests, and syncs that may wait a moment."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ R = TypeVar("R")
 
 
 class RequestPool(ThreadPoolExecutor):
-    """An executor whose calls may use it too.
+    """An executor whose calls may themselves use it.
 
-    What one of its own threads submits runs there and then: were it to wait for a free thread while all of them wait
-    in the same way, none would go on.
+    A call that one of its own threads submits runs at once in that thread. If all threads waited for a free one, the
+    pool would deadlock.
     """
 
     def __init__(self, threads: int) -> None:
@@ -34,19 +34,19 @@ class RequestPool(ThreadPoolExecutor):
         self._own.here = True
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """Run a call in another thread, or in this one if it is the pool's."""
+        """Run a call in a thread of the pool: in this one if it belongs to the pool."""
         if not getattr(self._own, "here", False):
             return super().submit(fn, *args, **kwargs)
         future: Future[T] = Future()
         try:
             future.set_result(fn(*args, **kwargs))
-        except BaseException as err:  # noqa: BLE001  (an executor hands every error to whoever asks for the result)
+        except BaseException as err:  # noqa: BLE001  (the future raises it)
             future.set_exception(err)
         return future
 
 
 class Syncer:
-    """Syncs keys within an interval. Its thread lives while there is something to sync."""
+    """Syncs keys within an interval. Its thread runs only while there are keys to sync."""
 
     def __init__(
         self, sync: Callable[[str], None], interval_seconds: float, failed: Callable[[BucketlogError], None]
@@ -58,7 +58,7 @@ class Syncer:
         self._keys: set[str] = set()
 
     def soon(self, key: str) -> None:
-        """Sync a key within the interval; `failed` is told when that does not succeed."""
+        """Sync a key within the interval; if that fails, `failed` is called with the error."""
         with self._lock:
             self._keys.add(key)
             if self._thread is None:
@@ -66,7 +66,7 @@ class Syncer:
                 self._thread.start()
 
     def close(self) -> None:
-        """Sync at once what waits for it, and end the thread."""
+        """Sync the waiting keys now, and end the thread."""
         self._closing.set()
         with self._lock:
             thread = self._thread
@@ -83,7 +83,7 @@ class Syncer:
                     return
             for key in sorted(keys):
                 try:
-                    with suppress(NotFoundError):  # sealed, compacted and removed since: durable elsewhere
+                    with suppress(NotFoundError):  # sealed, compacted and removed since, so durable elsewhere
                         self._sync(key)
                 except BucketlogError as err:
                     self._failed(err)
