@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, overload
 
 from bucketlog.buffered_writer import BufferedWriter
-from bucketlog.commit import Commit
 from bucketlog.cursor import Cursor
 from bucketlog.event import Event
 from bucketlog.format.filters import Filter
 from bucketlog.format.lines import check_events, encode_lines
-from bucketlog.log.commit_rule import OnDuplicate
 from bucketlog.log.routing import Routing
-from bucketlog.log.settings import (
-    check_partition_by,
-)
+from bucketlog.log.settings import check_partition_by
 from bucketlog.maintenance import compaction, truncation, verification
 from bucketlog.maintenance import vacuum as vacuuming
 from bucketlog.maintenance.auto_compaction import AutoCompactor
@@ -27,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from datetime import datetime, timedelta
 
+    from bucketlog.commit import Commit
+    from bucketlog.log.commit_rule import OnDuplicate
     from bucketlog.log.settings import PartitionBy
     from bucketlog.log.stream_state import StreamState
     from bucketlog.maintenance.compaction import Compaction
@@ -36,11 +35,11 @@ if TYPE_CHECKING:
     from bucketlog.reading.arrow import ArrowReader
     from bucketlog.reading.splits import Split
 
-__all__ = ["Batch", "Commit", "OnDuplicate", "Reader", "Stream"]
-
 _ON_DUPLICATE = ("raise", "skip", "return")
 
 
+# Over 400 lines: most of them are signatures and what users read about them. The keywords of a read are spelled out
+# three times: with `**selection: Unpack[Selection]`, `help()` and `inspect.signature` would show `selection` alone.
 class Stream:
     """A named log. Made by `store.stream(name)`; safe for use by several threads."""
 
@@ -50,9 +49,8 @@ class Stream:
         self._root = state.root
         self._partition_by = partition_by
         self._choice = check_partition_by(partition_by, stream=state.name)
-        custom: Callable[[Event], str] | None = partition_by if callable(partition_by) else None
-        wrote = None if self._compactor is None else self._compactor.wrote
-        self._routing = Routing(state, self._choice, custom, wrote)
+        custom = partition_by if callable(partition_by) else None
+        self._routing = Routing(state, self._choice, custom, self._compactor.wrote if self._compactor else None)
 
     @property
     def name(self) -> str:
@@ -63,7 +61,7 @@ class Stream:
         return f"<Stream {self.name!r} of {self._root.url}>"
 
     def url(self, partition: str | None = None) -> str:
-        """Return where the stream, or one partition of it, is stored: without credentials."""
+        """Return the URL of the stream or of one of its partitions, without credentials."""
         folder = self._state.folder if partition is None else self._state.folder_of(partition)
         return f"{self._root.url.rstrip('/')}/{folder.rstrip('/')}"
 
@@ -101,27 +99,27 @@ class Stream:
     ) -> Commit | list[Commit]:
         """Append one event or a batch; return when it is durable.
 
-        Atomic in each partition. All checks come before the first write; when a later partition fails all the same,
-        the error's `commits` are those that were made.
+        Each partition's part is atomic. All checks run before the first write; if a later partition fails anyway, the
+        error's `commits` lists the commits that were made.
 
         Args:
             events: An event, or any iterable of events; at most 64 MiB in one partition.
-            partition: Where to, instead of the stream's own partitioning.
+            partition: The partition to append to, instead of the one that the stream's partitioning chooses.
             expected_offset: Append only if this is the partition's next offset.
-            on_duplicate: For an id that is stored already: `"raise"`, `"skip"` it, or `"return"` its offset.
+            on_duplicate: What to do with an id that is already stored: `"raise"`, `"skip"` it or `"return"` its offset.
 
         Returns:
-            One `Commit` for an unpartitioned stream or with `partition`; else a list, one a partition touched, in
-            the order of their first event.
+            One `Commit` for an unpartitioned stream or with `partition`; otherwise a list with one for each partition
+            written to, in the order of their first event.
 
         Raises:
             InvalidEventError: An event cannot be written; nothing was.
-            DuplicateEventError: An id is stored already; nothing was written.
+            DuplicateEventError: An id is already stored; nothing was written.
             OffsetConflictError: Another offset is the next one; nothing was written.
-            StreamSettingsError: The stream is partitioned otherwise.
+            StreamSettingsError: The stream was created with another partitioning.
             OutcomeUnknownError: The storage did not say whether it was written. Look for the ids.
             BackendUnavailableError: The storage could not be reached; nothing was written.
-            ReadOnlyError: The store was opened for reading.
+            ReadOnlyError: The store was opened read-only.
         """
         state, root = self._state, self._root
         if not root.writable:
@@ -160,23 +158,17 @@ class Stream:
         """Return a context manager that gathers many appends into few commits.
 
         Args:
-            max_events: Commit when so many events wait; no commit has more.
-            max_bytes: Commit when about so many bytes wait; no commit of several events has more.
-            linger: Commit what has waited for so long.
+            max_events: Commit when this many events are waiting; no commit has more.
+            max_bytes: Commit when about this many bytes are waiting; no commit of several events has more.
+            linger: Commit an event after at most this time.
             on_duplicate: As for `append`.
-            auto_compact: Compact each partition after every 16 MiB that were written to it (on an object store also
-                after 512 commits), in the background; in a stream by day also each day that is over. Not needed where
-                the stream was opened with it.
+            auto_compact: Compact in the background: each partition after every 16 MiB written to it (on an object
+                store also after 512 commits) and, in a stream by day, each day that is over.
         """
         stream = Stream(self._state, self._partition_by, auto_compact=True) if auto_compact else self
         compactor = _compactor_of(self._state) if auto_compact else None
-
-        def append(events: list[Event]) -> list[Commit]:
-            done = stream.append(events, on_duplicate=on_duplicate)
-            return done if isinstance(done, list) else [done]
-
         return BufferedWriter(
-            append,
+            partial(_append_to, stream, on_duplicate),
             where=self._state.where,
             max_events=max_events,
             max_bytes=max_bytes,
@@ -199,21 +191,21 @@ class Stream:
         until: datetime | None = None,
         limit: int | None = None,
     ) -> Reader[Event]:
-        """Read events in order, partition by partition in the order of their names, to where the stream ends now.
+        """Read events in order, one partition after another by name, up to the current end of the stream.
 
         Args:
-            after: Go on at a cursor; from the start of the log without one.
-            partitions: Only these.
-            types: Only events of one of these types; and so on for `subjects`, `sources` and `tags`.
-            subjects: See `types`.
-            sources: See `types`.
-            tags: Only events with one of these tags.
+            after: The cursor to resume from; without one, start where the log does.
+            partitions: Only these partitions.
+            types: Only events of one of these types.
+            subjects: Only events with one of these subjects.
+            sources: Only events from one of these sources.
+            tags: Only events with at least one of these tags.
             since: Only events of this time or later.
             until: Only events before this time.
-            limit: At most so many.
+            limit: At most this many events.
 
         Returns:
-            An iterator; its `cursor` is always right to go on from.
+            An iterator. You can resume from its `cursor` at any time.
 
         Raises:
             OffsetOutOfRangeError: (when iterated) The cursor points before the start or beyond the end of the log.
@@ -236,9 +228,9 @@ class Stream:
         until: datetime | None = None,
         limit: int | None = None,
     ) -> Reader[Batch]:
-        """Read as `read` does, in batches of one partition each: the fast way.
+        """Read as `read` does, but in batches of one partition each, which is faster.
 
-        The cursor moves over a batch when it is handed out.
+        The cursor moves past a batch when it is yielded.
         """
         wanted = Filter.of(types=types, subjects=subjects, sources=sources, tags=tags, since=since, until=until)
         cursor = Cursor(after)
@@ -257,10 +249,9 @@ class Stream:
         until: datetime | None = None,
         limit: int | None = None,
     ) -> ArrowReader:
-        """Read as `read_batches` does, in `pyarrow.RecordBatch`es of some ten thousand rows; `data` stays JSON text.
+        """Read as `read_batches` does, but in `pyarrow.RecordBatch`es of some ten thousand rows.
 
-        They look as `bucketlog.arrow_schema()` says, and may hold events of several partitions. A method of its own
-        and no flag of `read_batches`, so that what it returns is known by its name.
+        Their schema is `bucketlog.arrow_schema()`; `data` stays JSON text. One may hold events of several partitions.
 
         Raises:
             CapabilityError: pyarrow is not installed.
@@ -275,15 +266,15 @@ class Stream:
     def splits(
         self, n: int, after: Mapping[str, int] | None = None, *, partitions: Sequence[str] | None = None
     ) -> list[Split]:
-        """Part what `read(after, partitions=…)` would hand out now into pieces for parallel readers.
+        """Divide what `read(after, partitions=…)` would yield now among parallel readers.
 
         Args:
-            n: How many are wanted. They are of about equal size in bytes; there are fewer when there is little to read.
-            after: Go on at a cursor; from the start of the log without one.
-            partitions: Only these.
+            n: How many splits you want, of about equal size in bytes; you get fewer when there is little to read.
+            after: As for `read`.
+            partitions: As for `read`.
 
         Returns:
-            Pieces that pickle, in the order of a read: see `Split`.
+            Splits that can be pickled, in the order of a read.
 
         Raises:
             OffsetOutOfRangeError: The cursor points before the start or beyond the end of the log.
@@ -292,9 +283,6 @@ class Stream:
         """
         from bucketlog.reading.splits import plan  # few programs need it
 
-        if n < 1:
-            msg = f"splits of {self._state.where}: n={n} is less than 1"
-            raise ValueError(msg)
         cursor = Cursor(after)
         return plan(self._state, names_to_read(self._state, cursor, partitions), cursor, n=n)
 
@@ -314,14 +302,8 @@ class Stream:
         Raises:
             CorruptSegmentError: A segment is damaged.
         """
-        wanted = Filter.of(
-            types=types,
-            subjects=None if subject is None else [subject],
-            sources=None if source is None else [source],
-            tags=tags,
-            since=since,
-            until=until,
-        )
+        subjects, sources = (None if text is None else [text] for text in (subject, source))
+        wanted = Filter.of(types=types, subjects=subjects, sources=sources, tags=tags, since=since, until=until)
         return recent.newest(self._state, wanted, n)
 
     def get(self, event_id: str) -> Event | None:
@@ -343,12 +325,12 @@ class Stream:
         sources: Sequence[str] | None = None,
         tags: Sequence[str] | None = None,
     ) -> Tail:
-        """Read as `read` does, then wait for more, without end; also for a stream that does not exist yet.
+        """Read as `read` does, then keep waiting for more. The stream need not exist yet.
 
         Args:
-            after: Go on at a cursor; from the start of the log without one.
-            poll: The longest wait between two looks where the storage cannot wake us, in seconds.
-            partitions: Only these; others than in `read`, new ones are found as they come.
+            after: As for `read`.
+            poll: The longest pause between two looks, in seconds, on storage that cannot notify us.
+            partitions: Only these. Without it a tail, unlike `read`, also picks up new partitions.
             types: As for `read`.
             subjects: As for `read`.
             sources: As for `read`.
@@ -358,7 +340,7 @@ class Stream:
         return Tail(self._state, Cursor(after), partitions=partitions, wanted=wanted, poll=poll)
 
     def cursor(self) -> Cursor:
-        """Return where the stream ends now.
+        """Return the current end of the stream.
 
         Raises:
             CorruptSegmentError: The newest segment of a partition is damaged.
@@ -368,23 +350,23 @@ class Stream:
     # -- upkeep --------------------------------------------------------------------------------------------------------
 
     def compact(self, *, dry_run: bool = False, progress: Callable[[int, int], None] | None = None) -> list[Compaction]:
-        """Merge segments into compacted ones, which an index makes quick to search and which take less room.
+        """Merge segments into compacted ones, which have an index to search by and take less space.
 
-        The newest segment is closed and included. Readers, writers and other compactions may be active meanwhile. What
-        was merged stays until `vacuum`. Doing it again when nothing was appended changes nothing.
+        This closes the newest segment and includes it. It is safe beside readers, writers and other compactions. The
+        merged segments stay until `vacuum` removes them.
 
         Args:
-            dry_run: Only tell what would be merged.
-            progress: Is called with the bytes that were read, and the bytes to read as far as is known.
+            dry_run: Only report what would be merged.
+            progress: Called with the bytes read so far and the total known so far.
 
         Returns:
-            What was done, one a partition, in the order of their names.
+            One result for each partition, in the order of their names.
 
         Raises:
-            CorruptSegmentError: A segment is damaged; nothing that was there is touched.
-            OutcomeUnknownError: The storage gave no clear answer. It does no harm to call this again.
-            BackendUnavailableError: The storage could not be reached; what was done until then counts.
-            ReadOnlyError: The store was opened for reading.
+            CorruptSegmentError: A segment is damaged; it was left as it is.
+            OutcomeUnknownError: The storage gave no clear answer. You can call this again.
+            BackendUnavailableError: The storage could not be reached; finished partitions stay compacted.
+            ReadOnlyError: The store was opened read-only.
         """
         if not dry_run:
             self._root.check_writable(f"compact stream {self.name!r}")
@@ -410,63 +392,67 @@ class Stream:
         dry_run: bool = False,
         progress: Callable[[int, int], None] | None = None,
     ) -> VacuumReport:
-        """Remove what compaction and truncation left behind, a grace after it went out of use.
+        """Remove segments that compaction and truncation replaced, once they have been unused for a grace period.
 
-        Safe beside writers, readers, compactions and other vacuums. The first one after a compaction only puts its live
-        segments out of use; one that runs a grace later removes them. Before that, the compacted segments that will
-        hold the events alone are read and checked.
+        It is safe beside writers, readers, compactions and other vacuums. The first vacuum after a compaction marks the
+        merged segments as unused; one that runs a grace period later removes them. Before it does, it reads and checks
+        the compacted segments that will then hold the only copy.
 
         Args:
-            grace: How long writers and readers may still believe in what is out of use, in seconds; the stream's own
-                (24 h unless its `stream.json` says otherwise) if not given. It is measured by the storage's clock.
-            exclusive: The promise that no other store handle has been at work within the stream's own grace, and none
-                is; a shorter grace needs it. With `grace=0` all that is out of use goes at once.
-            dry_run: Only tell what would be done now, going by this machine's clock and checking nothing.
-            progress: Is told how many bytes were read and checked, and of how many as far as is known.
+            grace: The grace period in seconds, by the storage's clock; by default the stream's own, which is 24 h
+                unless its `stream.json` says otherwise.
+            exclusive: Your promise that no other store handle is active, nor was within the stream's own grace period.
+                A shorter grace needs it. With `grace=0` everything unused is removed at once.
+            dry_run: Only report what would be done now, by this machine's clock and without checking.
+            progress: Called with the bytes checked so far and the total known so far.
 
         Raises:
-            StreamSettingsError: The grace is shorter than the stream's own, and `exclusive` was not promised.
-            CorruptSegmentError: A compacted segment that would hold events alone is damaged. In its partition nothing
-                was done.
+            StreamSettingsError: The grace is shorter than the stream's own, without `exclusive`.
+            CorruptSegmentError: A compacted segment is damaged; nothing was removed from its partition.
             CorruptCheckpointError: A partition's bounds are damaged.
-            ConflictError: Others kept raising a partition's bounds; nothing was removed there.
-            OutcomeUnknownError: The storage gave no clear answer. It does no harm to call this again.
-            BackendUnavailableError: The storage could not be reached, or kept changing. As before.
-            CapabilityError: The storage keeps no times.
-            AccessDeniedError: It refuses to remove.
-            ReadOnlyError: The store was opened for reading.
+            ConflictError: Others kept raising a partition's bounds; nothing was removed from it.
+            OutcomeUnknownError: The storage gave no clear answer. You can call this again.
+            BackendUnavailableError: The storage could not be reached, or kept changing. You can call this again.
+            CapabilityError: The storage keeps no modification times.
+            AccessDeniedError: The storage does not permit removing.
+            ReadOnlyError: The store was opened read-only.
         """
         return vacuuming.vacuum(self._state, grace=grace, exclusive=exclusive, dry_run=dry_run, progress=progress)
 
     def truncate(
         self, *, before: datetime | int, partition: str | None = None, dry_run: bool = False
     ) -> TruncateReport:
-        """Let the log begin later. Events before its start are gone at once; a vacuum removes them, a grace later.
+        """Drop old events by moving the start of the log forward, never past its end.
 
-        A cursor before the start gets `OffsetOutOfRangeError`, which says where the log begins. Only ever moves a start
-        forward, and never past the end.
+        They disappear immediately; `vacuum` reclaims the space after the grace period. Reading from a cursor before the
+        start raises `OffsetOutOfRangeError`, which says where the log begins.
 
         Args:
-            before: A time: each partition begins with its first event that is not older. What is late, and so stands
-                behind that one, stays. Or an offset: there the partition begins.
-            partition: Only this one. An offset needs it, where a stream has several.
-            dry_run: Only tell what would be done.
+            before: A time, to start each partition at its first event that is not older (late events after it stay),
+                or an offset to start the partition at.
+            partition: Only this partition. An offset needs it if the stream has several.
+            dry_run: Only report what would be done.
 
         Raises:
             OffsetOutOfRangeError: The offset is beyond the end of the partition.
             StreamSettingsError: An offset without a partition, in a stream of several.
             InvalidValueError: Neither an aware time nor an offset.
-            InvalidNameError: This cannot be a partition's name.
-            CorruptSegmentError: A segment that had to be read is damaged. In its partition nothing was done.
+            InvalidNameError: Not a valid partition name.
+            CorruptSegmentError: A segment is damaged; its partition was left as it is.
             CorruptCheckpointError: A partition's bounds are damaged.
             ConflictError: Others kept raising a partition's bounds.
-            OutcomeUnknownError: The storage gave no clear answer. It does no harm to call this again.
-            BackendUnavailableError: The storage could not be reached, or kept changing. As before.
-            CapabilityError: The storage keeps no times.
-            ReadOnlyError: The store was opened for reading.
+            OutcomeUnknownError: The storage gave no clear answer. You can call this again.
+            BackendUnavailableError: The storage could not be reached, or kept changing. You can call this again.
+            CapabilityError: The storage keeps no modification times.
+            ReadOnlyError: The store was opened read-only.
         """
         return truncation.truncate(self._state, before=before, partition=partition, dry_run=dry_run)
 
 
 def _compactor_of(state: StreamState) -> AutoCompactor | None:
     return None if state.root.read_only else state.shared(AutoCompactor)
+
+
+def _append_to(stream: Stream, on_duplicate: OnDuplicate, events: list[Event]) -> list[Commit]:
+    done = stream.append(events, on_duplicate=on_duplicate)
+    return done if isinstance(done, list) else [done]

@@ -256,7 +256,11 @@ def plan(state: StreamState, names: Sequence[str], after: Cursor, *, n: int) -> 
     Raises:
         OffsetOutOfRangeError: The cursor points before the start or beyond the end of a partition.
         CorruptSegmentError: The newest segment of a partition is damaged.
+        ValueError: `n` is less than 1.
     """
+    if n < 1:
+        msg = f"splits of {state.where}: n={n} is less than 1"
+        raise ValueError(msg)
     root = state.root
 
     def look(name: str) -> list[_Stretch]:
