@@ -23,23 +23,23 @@ _BYTES_MAX = COMMIT_BYTES_MAX - TRAILER_BYTES
 
 
 class _Waiting(NamedTuple):
-    """An event in the buffer, and about how many bytes it takes in a commit."""
+    """An event in the buffer, and about how many bytes it adds to a commit."""
 
     event: Event
     size: int
 
 
 class BufferedWriter:
-    """Gathers events and commits them in their order, in a thread of its own.
+    """Gathers events and commits them in order, in a thread of its own.
 
-    `append` returns at once (it waits when the buffer is full) and promises nothing; `flush` and the end of the `with`
-    block return when all before them is durable. After a failed commit the writer stops: the next call raises
-    `UnwrittenEventsError` with the events that were not acknowledged, and it takes nothing more, so that a later event
-    never overtakes an earlier one.
+    `append` returns immediately, unless the buffer is full, and promises nothing. `flush` and the end of the `with`
+    block return when everything before them is durable. After a failed commit the writer stops: the next call raises
+    `UnwrittenEventsError` with the events that were not acknowledged, and the writer accepts no more, so that a later
+    event never overtakes an earlier one.
 
     Attributes:
-        written: How many events were acknowledged, duplicates included.
-        duplicates: How many of them were stored before.
+        written: The number of acknowledged events, including duplicates.
+        duplicates: How many of these were already stored.
     """
 
     def __init__(
@@ -55,12 +55,12 @@ class BufferedWriter:
         """Make a writer; `Stream.writer` does.
 
         Args:
-            append: Commits a batch; an error's `commits` are those that were made before it.
+            append: Commits a batch; an error's `commits` lists what was committed before it.
             where: Store and stream, for messages.
             max_events: See `Stream.writer`.
             max_bytes: See `Stream.writer`.
             linger: See `Stream.writer`.
-            finish: Is called when the writer is closed.
+            finish: Called when the writer is closed.
         """
         if max_events < 1 or max_bytes < 1:
             msg = f"max_events={max_events} and max_bytes={max_bytes} must be at least 1"
@@ -74,18 +74,18 @@ class BufferedWriter:
         self._waiting: deque[_Waiting] = deque()
         self._waiting_bytes = 0
         self._in_flight: list[Event] = []
-        self._taken = 0  # events that were ever appended
-        self._flush_to = 0  # so many of them are to be committed without lingering
+        self._taken = 0  # the number of events appended so far
+        self._flush_to = 0  # up to this one they are committed without lingering
         self._closed = False
         self._failure: BaseException | None = None
-        self._told = False
+        self._raised = False
         self._thread: threading.Thread | None = None
 
     def append(self, events: Event | Iterable[Event]) -> None:
-        """Add an event or several to the buffer, as they are now; what cannot be written is refused here.
+        """Add events to the buffer as they are now, or raise if one cannot be written.
 
         Raises:
-            InvalidEventError: An event cannot be written; none of this call was taken.
+            InvalidEventError: An event cannot be written; none of this call was added.
             UnwrittenEventsError: A commit failed; the writer has stopped.
         """
         batch = self._checked([events] if isinstance(events, Event) else list(events))
@@ -93,7 +93,7 @@ class BufferedWriter:
             self._changed.wait_for(lambda: self._failure or self._closed or not self._is_full())
             self._check_open()
             self._waiting.extend(batch)
-            self._waiting_bytes += sum(one.size for one in batch)
+            self._waiting_bytes += sum(waiting.size for waiting in batch)
             self._taken += len(batch)
             if self._thread is None and batch:
                 self._thread = threading.Thread(target=self._run, name="bucketlog-writer", daemon=True)
@@ -101,7 +101,7 @@ class BufferedWriter:
             self._changed.notify_all()
 
     def flush(self) -> None:
-        """Return when all that was appended before is durable.
+        """Return when everything appended before is durable.
 
         Raises:
             UnwrittenEventsError: A commit failed; the writer has stopped.
@@ -118,10 +118,10 @@ class BufferedWriter:
         """Flush, and end the writer's thread.
 
         Raises:
-            UnwrittenEventsError: A commit failed and no call before has said so.
+            UnwrittenEventsError: A commit failed and no earlier call has raised this.
         """
         try:
-            if not self._told:
+            if not self._raised:
                 self.flush()
         finally:
             with self._changed:
@@ -141,15 +141,15 @@ class BufferedWriter:
         if err is None:
             self.close()
             return
-        # What was appended before the caller's own error is written all the same; its error is the one to be seen.
+        # What the caller appended before its own error is still written; its error is the one that propagates.
         try:
             self.close()
         except BucketlogError as failure:
             if err is not failure:
-                err.add_note(f"besides, {failure}")
+                err.add_note(f"also: {failure}")
 
     def _checked(self, batch: list[Event]) -> list[_Waiting]:
-        """Return events that the caller can no longer change, with their sizes."""
+        """Return copies that the caller cannot change, with their sizes."""
         lines = check_events(batch, where=self._where)
         body = encode_lines(lines, indexes=range(len(batch)), where=self._where) if lines else b""
         return [
@@ -170,8 +170,8 @@ class BufferedWriter:
 
     def _check_open(self) -> None:
         if self._failure is not None:
-            self._told = True
-            left = [*self._in_flight, *(one.event for one in self._waiting)]
+            self._raised = True
+            left = [*self._in_flight, *(waiting.event for waiting in self._waiting)]
             msg = (
                 f"write to {self._where}: a commit failed, and the writer stopped with {len(left)} events not "
                 f"acknowledged, which this error holds: {self._failure}"
@@ -192,9 +192,9 @@ class BufferedWriter:
                 self._changed.notify_all()
             try:
                 commits = self._append(self._in_flight)
-            except BaseException as err:  # noqa: BLE001  (raised again, with the events, where somebody listens)
+            except BaseException as err:  # noqa: BLE001  (the next call raises it again, with the events)
                 with self._changed:
-                    made = {index for one in getattr(err, "commits", ()) for index in one.indexes}
+                    made = {index for commit in getattr(err, "commits", ()) for index in commit.indexes}
                     self.written += len(made)
                     self._in_flight = [event for index, event in enumerate(self._in_flight) if index not in made]
                     self._failure = err
@@ -202,7 +202,7 @@ class BufferedWriter:
                 return
             with self._changed:
                 self.written += len(self._in_flight)
-                self.duplicates += sum(len(one.duplicates) for one in commits)
+                self.duplicates += sum(len(commit.duplicates) for commit in commits)
                 self._in_flight = []
                 self._changed.notify_all()
 
@@ -212,7 +212,7 @@ class BufferedWriter:
         while self._waiting and len(self._in_flight) < self._max_events:
             if self._in_flight and size + self._waiting[0].size > self._max_bytes:
                 break
-            one = self._waiting.popleft()
-            size += one.size
-            self._in_flight.append(one.event)
+            event, event_size = self._waiting.popleft()
+            size += event_size
+            self._in_flight.append(event)
         self._waiting_bytes -= size

@@ -1,4 +1,4 @@
-"""The clock that everything is handed, so that a test can replay time, waiting and chance."""
+"""The clock: time, waiting and randomness, passed in everywhere so that a test can replay them. Durations."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """Time, waiting and chance."""
+    """Time, waiting and randomness."""
 
     def now(self) -> datetime:
         """Return the wall clock's time, aware UTC."""
         ...
 
     def elapsed_seconds(self) -> float:
-        """Return seconds since some fixed moment, counting the time that the machine was suspended."""
+        """Return the seconds since some fixed moment, including time that the machine was suspended."""
         ...
 
     def sleep(self, seconds: float) -> None:
@@ -29,19 +29,19 @@ class Clock(Protocol):
         ...
 
     def write_id(self) -> str:
-        """Return 16 random hex digits that mark a commit as its writer's own."""
+        """Return 16 random hex digits by which a writer recognises its own commit."""
         ...
 
 
 class SystemClock:
-    """The machine's own."""
+    """The machine's clock."""
 
     def now(self) -> datetime:
         """Return the wall clock's time, aware UTC."""
         return datetime.now(UTC)
 
     def elapsed_seconds(self) -> float:
-        """Return CLOCK_BOOTTIME where there is one: CLOCK_MONOTONIC stands still while a laptop sleeps."""
+        """Return CLOCK_BOOTTIME if there is one: CLOCK_MONOTONIC stops while a laptop sleeps."""
         return time.clock_gettime(_ELAPSED)
 
     def sleep(self, seconds: float) -> None:
@@ -53,15 +53,15 @@ class SystemClock:
         return random.random()
 
     def write_id(self) -> str:
-        """Return 16 random hex digits, also different in a forked child."""
+        """Return 16 random hex digits, which differ in a forked child too."""
         return os.urandom(8).hex()
 
 
 class Staleness:
-    """How long ago something was seen, by whichever clock says the longest.
+    """How long ago something was seen, by the clock that says the longest.
 
-    The wall clock can be set, and the other one stands still while a virtual machine is paused. A step back counts as
-    infinitely long ago.
+    The wall clock can be set, and the other one stops while a virtual machine is paused. If either goes backwards, the
+    answer is infinite.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -69,7 +69,7 @@ class Staleness:
         self._elapsed, self._wall = clock.elapsed_seconds(), clock.now()
 
     def seconds(self) -> float:
-        """Return the seconds since this was made; infinite when a clock went backwards."""
+        """Return the seconds since this object was made; infinite if a clock went backwards."""
         elapsed = self._clock.elapsed_seconds() - self._elapsed
         wall = (self._clock.now() - self._wall).total_seconds()
         return max(elapsed, wall) if min(elapsed, wall) >= 0 else float("inf")
@@ -83,7 +83,7 @@ def to_seconds(duration: float | timedelta, *, name: str) -> float:
     """
     seconds = duration.total_seconds() if isinstance(duration, timedelta) else float(duration)
     if not seconds >= 0:
-        msg = f"{name}={duration!r} is no duration; give seconds or a timedelta"
+        msg = f"{name}={duration!r} is not a valid duration; give seconds or a timedelta"
         raise ValueError(msg)
     return seconds
 

@@ -1,11 +1,11 @@
 """The event: its envelope.
 
-The envelope has the names of CloudEvents 1.0 (https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md)
+The envelope uses the names of CloudEvents 1.0 (https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md)
 where it has one.
 """
 
 # No `from __future__ import annotations` here: `Event.__module__` is `bucketlog`, and there msgspec would look up the
-# names in its annotations when somebody subclasses it.
+# names in its annotations for a subclass.
 
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
@@ -17,7 +17,7 @@ Scalar: TypeAlias = str | int | float | bool | None
 
 
 def new_id() -> str:
-    """Return a UUIDv7 (RFC 9562): ids made by one process ascend."""
+    """Return a UUIDv7 (RFC 9562); the ids that a process makes ascend."""
     return str(uuid_utils.uuid7())
 
 
@@ -26,19 +26,19 @@ def _now() -> datetime:
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, eq=False, gc=False, repr_omit_defaults=True):
-    """Something that happened. Immutable; equal when all fields but `partition` and `offset` are.
+    """Something that happened. Immutable. Events are equal if all fields except `partition` and `offset` are.
 
     Attributes:
-        type: What kind of thing happened, such as `order.placed`; not empty.
-        id: Unique in its partition; a UUIDv7 unless given.
-        source: Where it came from.
-        subject: What it is about, such as an order's or an aircraft's number.
-        time: When it happened, aware (stored as UTC, to the microsecond); now unless given.
+        type: The kind of event, such as `order.placed`; not empty.
+        id: Unique in its partition; by default a UUIDv7.
+        source: The producer, such as a service's name.
+        subject: The entity that it is about, such as an order number.
+        time: When it happened, timezone-aware (stored as UTC, in microseconds); by default now.
         tags: Words to filter by.
-        data: Any JSON value; tuples come back as lists. Decoded when first touched.
-        meta: Flat: trace context, actor, digest and the like.
-        partition: Where the log holds it; None until read.
-        offset: Its number in the partition; None until read.
+        data: Any JSON value; tuples come back as lists. Decoded on first access.
+        meta: A flat mapping: trace context, actor, digest and the like.
+        partition: The partition it was read from; None before.
+        offset: Its number in that partition; None before.
     """
 
     type: str
@@ -60,7 +60,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, eq=False, gc=False, repr_
             return NotImplemented
         return self._values() == other._values()
 
-    def __ne__(self, other: object) -> bool:  # the one inherited from msgspec compares by identity
+    def __ne__(self, other: object) -> bool:  # msgspec's own compares by identity
         return not self == other
 
     def __hash__(self) -> int:
@@ -70,8 +70,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, eq=False, gc=False, repr_
         """Return the event in the JSON format of CloudEvents 1.0, as a dict.
 
         `tags` become the extension `tags` (a JSON array as text). Entries of `meta` become attributes of their own
-        where CloudEvents allows such a name and value; all others travel as JSON text in `bucketlogmeta`. Where it
-        lacks what a CloudEvent needs, such as a source, `bucketlogevent` says so.
+        where CloudEvents allows the name and value; the others go into `bucketlogmeta` as JSON text. `bucketlogevent`
+        records which required attributes, such as a source, the event lacks.
 
         Raises:
             InvalidEventError: It has no type or id, a naive time, or in `meta` something that is not JSON.

@@ -29,16 +29,16 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class EventStore(Protocol):
-    """What a store can do, whatever backend moves its bytes. A context manager that closes it."""
+    """A store over any backend. Use it as a context manager to close it."""
 
     @property
     def url(self) -> str:
-        """Where the store is: without credentials and query."""
+        """The store's URL, without credentials and query."""
         ...
 
     @property
     def id(self) -> str:
-        """Made with the store; a store made anew at the same place has another."""
+        """Assigned when the store is created; recreating it gives a new one."""
         ...
 
     @property
@@ -48,12 +48,12 @@ class EventStore(Protocol):
 
     @property
     def checkpoints(self) -> Checkpoints:
-        """Small named values, replaced by compare-and-set."""
+        """Small named values with compare-and-set."""
         ...
 
     @property
     def snapshots(self) -> Snapshots:
-        """Immutable named, timestamped states."""
+        """Immutable states with a name and a time."""
         ...
 
     @property
@@ -70,8 +70,8 @@ class EventStore(Protocol):
         """Return a stream, without any I/O.
 
         Args:
-            name: Any text (see `bucketlog.names`).
-            partition_by: `None` (as stored; a new stream gets one partition, `"0"`), `"single"`, `"day"` (UTC date of
+            name: Any text up to 255 bytes when percent-encoded.
+            partition_by: `None` (as stored; a new stream has one partition, `"0"`), `"single"`, `"day"` (UTC date of
                 `time`), `"subject"`, `"source"`, `"hash:16"` (of the subject) or a callable from event to name. The
                 first append stores it.
             auto_compact: Compact, in the background, each partition after every 16 MiB that this handle appends to it
@@ -79,29 +79,29 @@ class EventStore(Protocol):
                 store waits for it.
 
         Raises:
-            InvalidNameError: The name cannot be one.
+            InvalidNameError: Not a valid name.
             StreamSettingsError: `partition_by` is none of these.
         """
         ...
 
     def streams(self) -> list[str]:
-        """List the streams that were written, sorted by name."""
+        """List the existing streams, sorted by name."""
         ...
 
     def subscribe(
         self, stream: str | Stream, name: str, *, start: Literal["earliest", "latest"] = "earliest"
     ) -> Subscription:
-        """Take over a durable consumer by name, fencing off whoever held it.
+        """Take over a durable consumer by name, fencing off its previous holder.
 
         Args:
             stream: Which stream to follow.
-            name: The consumer's.
-            start: Where a new consumer begins.
+            name: The consumer's name.
+            start: Where a new consumer starts reading.
         """
         ...
 
     def close(self) -> None:
-        """End all tails and release what is held. Calling it again does nothing."""
+        """End all tails and release all resources. You can call it again."""
         ...
 
     def __enter__(self) -> EventStore:
@@ -116,7 +116,7 @@ class EventStore(Protocol):
 
 
 class Store:
-    """The store over any backend. Made by `bucketlog.open`."""
+    """The one implementation of `EventStore`. Made by `bucketlog.open`."""
 
     def __init__(self, root: Root) -> None:
         self._root = root
@@ -128,12 +128,12 @@ class Store:
 
     @property
     def url(self) -> str:
-        """Where the store is: without credentials and query."""
+        """The store's URL, without credentials and query."""
         return self._root.url
 
     @property
     def id(self) -> str:
-        """Made with the store; a store made anew at the same place has another."""
+        """Assigned when the store is created; recreating it gives a new one."""
         return self._root.store_id
 
     @property
@@ -143,7 +143,7 @@ class Store:
 
     @property
     def backend(self) -> Backend:
-        """What moves the bytes; for tools and tests."""
+        """The backend, for tools and tests."""
         return self._root.backend
 
     def __repr__(self) -> str:
@@ -157,7 +157,7 @@ class Store:
         return Stream(state, partition_by, auto_compact=auto_compact)
 
     def streams(self) -> list[str]:
-        """List the streams that were written, sorted by name."""
+        """List the existing streams, sorted by name."""
         found = self._root.backend.list("streams/", delimiter=True)
         names = (name_of(one.key[len("streams/") : -1]) for one in found if one.key.endswith("/"))
         return sorted(name for name in names if name is not None)
@@ -170,8 +170,8 @@ class Store:
         return Subscription(self._root, self.checkpoints, source, name, start=start)
 
     def close(self) -> None:
-        """End all tails and release what is held. Calling it again does nothing."""
-        with ExitStack() as closing:  # all of it, also when something raises
+        """End all tails and release all resources. You can call it again."""
+        with ExitStack() as closing:  # every step runs, even if one raises
             closing.callback(self._root.close)
             for state in list(self._streams.values()):
                 closing.callback(state.close)
@@ -196,28 +196,28 @@ def open(
     clock: Clock | None = None,
     **options: object,
 ) -> Store:
-    """Open the store at a URL, making it if there is none.
+    """Open the store at a URL, creating it if there is none.
 
     Args:
         url: `memory://name`, `file:///path`, a plain or `os.PathLike` path, `s3://bucket/prefix`, any fsspec URL, or a
             ready obstore or fsspec object, or the pair of an fsspec filesystem and a path.
-        create: Whether to make a store where there is none.
+        create: Whether to create a store if there is none.
         read_only: Refuse to write.
-        single_writer: Promise that nobody else writes: the only way to use storage without conditional writes.
-        sync: When a local commit is made durable: `"always"` before it is acknowledged, at an `"interval"` of one
-            second, or `"never"` but by the operating system.
-        storage_options: Options of the backend, as pandas, polars and fsspec take them.
-        clock: For tests: time, waiting and chance.
-        **options: Options of the backend by name, such as `endpoint_url`, `region` or `profile` for S3.
+        single_writer: Your promise that there is no other writer, which storage without conditional writes needs.
+        sync: When a local commit becomes durable: `"always"` before it is acknowledged, within an `"interval"` of one
+            second, or `"never"` until the operating system writes it.
+        storage_options: Backend options, as pandas, polars and fsspec take them.
+        clock: Time, waiting and randomness, for tests.
+        **options: Backend options by name, such as `endpoint_url`, `region` or `profile` for S3.
 
     Raises:
         StoreNotFoundError: There is no store and `create` is off, or the bucket or folder is missing.
-        InvalidURLError: The URL cannot be understood.
-        InvalidOptionError: An option is not known.
-        AccessDeniedError: The storage refused the credentials.
-        BackendUnavailableError: The storage could not be reached (told within 10 s).
-        CapabilityError: The storage cannot hold a store for several writers.
-        UnsupportedFormatError: The store was made by a newer version.
+        InvalidURLError: Not a valid URL, or no backend is installed for it.
+        InvalidOptionError: An unknown option.
+        AccessDeniedError: The storage rejected the credentials.
+        BackendUnavailableError: The storage could not be reached (raised within 10 s).
+        CapabilityError: The storage cannot support several writers.
+        UnsupportedFormatError: A newer version created the store.
     """
     location = parse(url, storage_options, options)
     backend = location.open_backend(create=create and not read_only)

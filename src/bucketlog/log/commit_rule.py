@@ -1,4 +1,4 @@
-"""The commit rule: who gets the next offset, and what is a duplicate. Pure: values in, values out."""
+"""The commit rule: who gets the next offset, and what counts as a duplicate. Pure: values in, values out."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ OnDuplicate: TypeAlias = Literal["raise", "skip", "return"]
 
 
 class Request:
-    """One caller's append to one partition, and what became of it."""
+    """One caller's append to one partition, and its outcome."""
 
     __slots__ = ("commit", "done", "error", "expected_offset", "ids", "indexes", "lines", "on_duplicate")
 
@@ -38,7 +38,7 @@ class Request:
 
 
 class Decision(NamedTuple):
-    """What a group would write at an offset. `commits` and `errors` are by the request's place in the group."""
+    """What a group would write at an offset. The keys of `commits` and `errors` are places in the group."""
 
     lines: list[bytes]
     ids: list[str]
@@ -47,13 +47,13 @@ class Decision(NamedTuple):
 
 
 def decide(group: Sequence[Request], next_offset: int, known: Known, *, partition: str, where: str) -> Decision:
-    """Decide, in order, what each request of a group gets when the group is written at `next_offset`.
+    """Decide each request of a group in order, as if the group were written at `next_offset`.
 
     Args:
         group: The requests.
-        next_offset: The partition's.
-        known: The stored ids.
-        partition: Its name.
+        next_offset: The partition's next offset.
+        known: The ids that are already stored.
+        partition: The partition's name.
         where: Store, stream and partition, for messages.
     """
     decision = Decision([], [], {}, {})
@@ -109,7 +109,7 @@ def _decide_duplicates(
     partition: str,
     where: str,
 ) -> tuple[bytes, list[str], Commit] | DuplicateEventError:
-    """Return the lines to write, their ids and the commit of a request that repeats ids."""
+    """Decide a request that repeats ids: return the lines to write, their ids and the commit, or the error."""
     offsets: list[int] = []
     duplicates: list[int] = []
     kept: list[int] = []
@@ -164,10 +164,10 @@ def request_of(
 
 
 def check_size(lines: bytes, *, where: str) -> None:
-    """Refuse a batch that does not fit one commit.
+    """Raise if a batch does not fit in one commit.
 
     Raises:
-        InvalidEventError: See above.
+        InvalidEventError: The batch is too large.
     """
     if (size := len(lines) + seg.TRAILER_BYTES) > seg.COMMIT_BYTES_MAX:
         msg = (

@@ -1,4 +1,4 @@
-"""Streams by day: an id is stored on one day, whichever day its event names."""
+"""Streams partitioned by day: an id is stored on one day only, even if a repeat has another time."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
     from bucketlog.log.partition_writer import PartitionWriter
     from bucketlog.storage.root import Root
 
-_REFRESH_ALWAYS_ENTRIES = 100  # looking at so few segments of other days costs less than the commit
-_REFRESH_SHARE = 20  # beyond that, at most a twentieth of the time is spent looking
+_REFRESH_ALWAYS_ENTRIES = 100  # listing this few segments costs less than the commit
+_REFRESH_SHARE = 20  # beyond that, listing takes at most a twentieth of the time
 
 
 class Days:
-    """Knows in which partitions of a stream by day ids are stored. Its lock and writers are its stream's.
+    """Knows on which day of a stream partitioned by day an id is stored. It shares its stream's lock and writers.
 
     Attributes:
-        known: In which partition an id is stored, unless compacted; the writers add what they learn.
+        known: The day of each id that is in no compacted segment yet. Writers add to it.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Days:
         self._next_look = float("-inf")
 
     def day_of(self, ids: Sequence[str]) -> dict[str, str]:
-        """Tell in which partitions of a stream by day some ids are stored, as far as can be seen now."""
+        """Return the day on which each id is stored; an id that is not known to be stored is missing."""
         with self._lock:
             clock = self._root.clock
             began = clock.elapsed_seconds()
@@ -54,20 +54,22 @@ class Days:
                 ended = clock.elapsed_seconds()
                 often = looked_at <= _REFRESH_ALWAYS_ENTRIES
                 self._next_look = float("-inf") if often else ended + _REFRESH_SHARE * (ended - began)
-            found = {one: day for one in ids if (day := self.known.get(one)) is not None}
+            found = {event_id: day for event_id in ids if (day := self.known.get(event_id)) is not None}
             for day in set(found.values()):
-                here = [one for one, stored_on in found.items() if stored_on == day]
-                for one in set(here) - self._writer(day).view.stored_among(here):  # another has truncated the day since
-                    del found[one]
-                    self.known.pop(one, None)
-            left = Candidates([one for one in ids if one not in found])
+                here = [event_id for event_id, stored_on in found.items() if stored_on == day]
+                stored_here = self._writer(day).view.stored_among(here)
+                for event_id in set(here) - stored_here:  # another writer has truncated the day
+                    del found[event_id]
+                    self.known.pop(event_id, None)
+            left = Candidates([event_id for event_id in ids if event_id not in found])
             for day, writer in self._writers.items():
                 if stored := writer.view.in_segments(left):
                     found.update(dict.fromkeys(stored, day))
-                    left = Candidates([one for one in left.ids if one not in stored])
+                    left = Candidates([event_id for event_id in left.ids if event_id not in stored])
             return found
 
     def _look(self) -> int:
+        """Let the writers learn what others appended to any day; return how many entries were listed."""
         count = 0
         listed: dict[str, list[Segment]] = {}
         for entry in self._root.backend.list(self._folder):
@@ -77,14 +79,14 @@ class Days:
             segment = parse_segment(entry.key.removesuffix(name), name, entry.size)
             if day is not None and segment is not None:
                 listed.setdefault(day, []).append(segment)
-        outdated = [
+        stale = [
             (view, found) for day, found in listed.items() if not (view := self._writer(day).view).is_current(found[-1])
         ]
-        deque(self._root.side_by_side(lambda each: each[0].load_from_index(each[1]), outdated), 0)
+        deque(self._root.side_by_side(lambda found: found[0].load_from_index(found[1]), stale), 0)
         return count
 
     def check_other_days(self, lines: Sequence[Line], partition: str, on_duplicate: OnDuplicate, *, where: str) -> None:
-        """Refuse ids that are stored on another day than the one that the caller names."""
+        """Raise if an id is stored on another day than the one that the caller names."""
         stored = self.day_of([line.id for line in lines])
         for index, line in enumerate(lines):
             day = stored.get(line.id, partition)
@@ -95,18 +97,18 @@ class Days:
                 writer.check(request_of([line], [index], None, on_duplicate, where=writer.where))
             msg = (
                 f"append to {where}, partition {partition!r}: event {index} has the id {line.id!r}, which is "
-                f"stored on {day}; append without partition=…, and its commit tells where"
+                f"stored on {day}; append without partition=…, and its commit says where"
             )
             raise StreamSettingsError(msg)
 
     def look_anew(self) -> None:
-        """Believe nothing that was listed before."""
+        """Stop trusting what was listed before."""
         self.known.clear()
         self._next_look = float("-inf")
 
 
 def check_day(lines: Sequence[Line], partition: str, *, where: str) -> None:
-    """Refuse to put an event under another day than its own: readers by time would not find it."""
+    """Raise if an event belongs to another day: readers by time would not find it."""
     for index, line in enumerate(lines):
         if (day := line.time.date().isoformat()) != partition:
             msg = (

@@ -34,10 +34,10 @@ class Routing:
         """Make it for one `Stream`.
 
         Args:
-            state: What it shares with others of its name.
-            choice: Its `partition_by`, as it is stored; None for none.
+            state: Shared with the other `Stream` objects of its name.
+            choice: Its `partition_by` as it is stored, or None.
             custom: Its `partition_by`, if that is callable.
-            wrote: Is called with each commit and about how many bytes it has.
+            wrote: Called with each commit and about how many bytes it has.
         """
         self._state, self._choice, self._custom, self._wrote = state, choice, custom, wrote
 
@@ -53,18 +53,18 @@ class Routing:
         state = self._state
         settings = state.settings_for(self._choice)
         if settings is None:
-            # The first append of the stream: what is refused, or empty, leaves nothing behind.
+            # The stream's first append: if it is refused or empty, it must write nothing.
             checked = self._check_first(batch, lines, partition, expected_offset, on_duplicate)
             if not batch:
                 return checked
             settings = state.settings_to_write(self._choice)
-        one = partition if partition is not None else SINGLE_PARTITION if settings.partition_by == "single" else None
-        if one is not None:
-            writer = state.writer(one)
+        name = partition if partition is not None else SINGLE_PARTITION if settings.partition_by == "single" else None
+        if name is not None:
+            writer = state.writer(name)
             if settings.partition_by == "day":
-                check_day(lines, one, where=state.where)
-                state.days.check_other_days(lines, one, on_duplicate, where=state.where)
-            if settings.partition_by == "single" and one == SINGLE_PARTITION:
+                check_day(lines, name, where=state.where)
+                state.days.check_other_days(lines, name, on_duplicate, where=state.where)
+            if settings.partition_by == "single" and name == SINGLE_PARTITION:
                 state.single = writer
             request = request_of(lines, range(len(lines)), expected_offset, on_duplicate, where=writer.where)
             return self._write(writer, request)
@@ -78,26 +78,26 @@ class Routing:
         expected_offset: int | None,
         on_duplicate: OnDuplicate,
     ) -> Commit | list[Commit]:
-        """Return what an append would do as the first of its stream, or raise what it would raise."""
+        """Return what the stream's first append would return, or raise what it would raise; write nothing."""
         state = self._state
         settings = StreamSettings(self._choice or "single")
-        one = partition if partition is not None else SINGLE_PARTITION if settings.partition_by == "single" else None
-        if one is None:
+        name = partition if partition is not None else SINGLE_PARTITION if settings.partition_by == "single" else None
+        if name is None:
             groups = self._split(batch, lines, settings, {}, expected_offset)
         else:
-            groups = {one: range(len(lines))}
+            groups = {name: range(len(lines))}
             if settings.partition_by == "day":
-                check_day(lines, one, where=state.where)
+                check_day(lines, name, where=state.where)
         commits = []
-        for name, indexes in groups.items():
-            where = state.where_of(name)
+        for touched, indexes in groups.items():
+            where = state.where_of(touched)
             chosen = [lines[index] for index in indexes]
             request = request_of(chosen, indexes, expected_offset, on_duplicate, where=where)
-            decision = decide([request], 0, NoIds(), partition=name, where=where)
+            decision = decide([request], 0, NoIds(), partition=touched, where=where)
             for error in decision.errors.values():
                 raise error
             commits.append(decision.commits[0])
-        return commits if one is None else commits[0]
+        return commits if name is None else commits[0]
 
     def _split(
         self,
@@ -111,9 +111,9 @@ class Routing:
 
         Args:
             batch: The events.
-            lines: What they will be written as.
+            lines: Their lines.
             settings: The stream's.
-            stored: In a stream by day, where ids are stored already.
+            stored: In a stream by day, the days of ids that are already stored.
             expected_offset: As for `append`.
         """
         groups: dict[str, list[int]] = {}
@@ -121,7 +121,7 @@ class Routing:
         where = self._state.where
         for index, (event, line) in enumerate(zip(batch, lines, strict=True)):
             partition = partition_of(event, settings.partition_by, self._custom, index=index, where=where)
-            if by_day:  # a repeat belongs to the day on which the id is stored, whatever its own time
+            if by_day:  # a repeat goes to the day that holds its id, whatever its own time
                 partition = stored.setdefault(line.id, partition)
             groups.setdefault(partition, []).append(index)
         if expected_offset is not None and len(groups) != 1:

@@ -1,4 +1,4 @@
-"""Partitioning: which partition of a stream an event belongs to, and the settings that every writer must share."""
+"""Stream settings: how a stream is partitioned, which all its writers must agree on."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ PartitionBy: TypeAlias = str | Callable[["Event"], str]
 
 @dataclass(frozen=True, slots=True)
 class StreamSettings:
-    """What `stream.json` holds.
+    """The content of `stream.json`.
 
     Attributes:
         partition_by: `single`, `day`, `subject`, `source`, `hash:<n>` or `custom`.
-        grace_seconds: How long a name that no longer counts is kept for writers and readers that slept.
+        grace_seconds: How long an unused segment is kept for writers and readers that slept.
     """
 
     partition_by: str = "single"
@@ -36,7 +36,7 @@ class StreamSettings:
 
 
 def parse_settings(value: object) -> StreamSettings | None:
-    """Return the settings that decoded JSON holds, or None when it holds none."""
+    """Return the settings in decoded JSON, or None if it holds none."""
     match value:
         case {"partition_by": str(partition_by), "grace_seconds": int() | float() as grace_seconds}:
             settings = StreamSettings(partition_by, float(grace_seconds))
@@ -50,10 +50,10 @@ def parse_settings(value: object) -> StreamSettings | None:
 
 
 def check_partition_by(partition_by: PartitionBy | None, *, stream: str) -> str | None:
-    """Return how a choice is stored, None for none.
+    """Return the text that a choice is stored as, or None for no choice.
 
     Raises:
-        StreamSettingsError: It is not one of the choices.
+        StreamSettingsError: Not a valid choice.
     """
     if partition_by is None:
         return None
@@ -74,11 +74,11 @@ def check_partition_by(partition_by: PartitionBy | None, *, stream: str) -> str 
 def partition_of(
     event: Event, partition_by: str, custom: Callable[[Event], str] | None, *, index: int, where: str
 ) -> str:
-    """Return the partition of an event; its time is aware.
+    """Return the partition of an event, whose time must be aware.
 
     Raises:
-        InvalidEventError: It has no subject, or no source, to go by.
-        StreamSettingsError: The stream is partitioned by a callable, which was not brought.
+        InvalidEventError: It lacks the subject or source that the stream is partitioned by.
+        StreamSettingsError: The stream is partitioned by a callable that this `Stream` was opened without.
     """
     if partition_by == "single":
         return SINGLE_PARTITION
@@ -113,7 +113,7 @@ def _iso(day: date) -> str:
 
 
 def day_bounds(partition: str) -> tuple[datetime, datetime] | None:
-    """Return the times `[first, next)` of a partition by day, or None when its name is no day."""
+    """Return the times `[first, next)` of a day's partition, or None if its name is not a day."""
     try:
         first = datetime.combine(date.fromisoformat(partition), time(), UTC)
         return first, first + timedelta(days=1)
@@ -122,7 +122,7 @@ def day_bounds(partition: str) -> tuple[datetime, datetime] | None:
 
 
 def day_matches(partition: str, wanted: Filter) -> bool:
-    """Return False if no event of a partition by day can be of a wanted time."""
+    """Return False if a day's partition cannot hold an event of a wanted time."""
     bounds = day_bounds(partition)
     if bounds is None:
         return True

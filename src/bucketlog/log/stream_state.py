@@ -1,4 +1,4 @@
-"""What all `Stream` objects of one name share in a store handle."""
+"""The state that all `Stream` objects of one name share in a store handle."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ A = TypeVar("A", bound=Attached)
 
 
 class StreamState:
-    """What all `Stream` objects of one name share in a store handle: settings, and the writer of each partition."""
+    """Shared by all `Stream` objects of one name in a store handle: the settings, and the writer of each partition."""
 
     def __init__(self, root: Root, name: str) -> None:
         self.root, self.name = root, name
@@ -58,14 +58,14 @@ class StreamState:
         self.days = Days(root, self.folder, self._lock, self._writers, self.writer)
         self.attached: weakref.WeakSet[Attached] = weakref.WeakSet()
         self._shared: dict[Callable[[StreamState], Attached], Attached] = {}
-        self.single: PartitionWriter | None = None  # of an unpartitioned stream, once it was written to
+        self.single: PartitionWriter | None = None  # of an unpartitioned stream, once this handle has written to it
         _states.add(self)
 
     def where_of(self, partition: str) -> str:
-        """Return how messages name a partition.
+        """Return a partition's name for messages.
 
         Raises:
-            InvalidNameError: It cannot be a partition's name.
+            InvalidNameError: Not a valid partition name.
         """
         self.folder_of(partition)
         return f"{self.where}, partition {partition!r}"
@@ -75,7 +75,7 @@ class StreamState:
         return f"{self.folder}{encode_name(partition, what='partition')}/"
 
     def stored_settings(self) -> StreamSettings | None:
-        """Return the settings that the first append stored; None while there are none.
+        """Return the settings that the first append stored, or None before it.
 
         Raises:
             CorruptCheckpointError: They cannot be read.
@@ -89,15 +89,18 @@ class StreamState:
             value = decode_document(data, key=key, url=self.root.url)
             self._settings = parse_settings(value)
             if self._settings is None:
-                msg = f"read {self.where}: {key} holds no settings of a stream; repair it from a copy"
+                msg = f"read {self.where}: {key} holds no stream settings; restore it from a copy"
                 raise CorruptCheckpointError(msg, key=key)
         return self._settings
 
     def settings_for(self, choice: str | None) -> StreamSettings | None:
-        """Return the stored settings if a caller's choice fits them; None while there are none.
+        """Return the stored settings, or None if there are none yet.
+
+        Args:
+            choice: The caller's `partition_by`, which must be the stored one; None for any.
 
         Raises:
-            StreamSettingsError: Another choice was stored before.
+            StreamSettingsError: The stream was created with another choice.
         """
         settings = self.stored_settings()
         if settings is not None and choice is not None and choice != settings.partition_by:
@@ -109,10 +112,10 @@ class StreamState:
         return settings
 
     def settings_to_write(self, choice: str | None) -> StreamSettings:
-        """Store a choice, unless somebody was first; return what is stored.
+        """Store a choice unless another writer was first; return what is stored.
 
         Raises:
-            StreamSettingsError: Another choice was stored before.
+            StreamSettingsError: The stream was created with another choice.
             OutcomeUnknownError: The storage gave no clear answer.
             BackendUnavailableError: The storage could not be reached.
         """
@@ -125,7 +128,7 @@ class StreamState:
         return self.settings_for(choice) or wanted
 
     def writer(self, partition: str) -> PartitionWriter:
-        """Return the one writer of a partition in this store handle."""
+        """Return this store handle's only writer of a partition."""
         writer = self._writers.get(partition)
         if writer is None:
             folder = self.folder_of(partition)
@@ -154,7 +157,12 @@ class StreamState:
             return cast("A", found)
 
     def reader(self, partition: str, settings: StreamSettings | None = None) -> PartitionReader:
-        """Return a new reader of a partition, at the start of its log; with other settings than the stored ones."""
+        """Return a new reader of a partition, positioned at the start of its log.
+
+        Args:
+            partition: Its name.
+            settings: Used instead of the stored ones.
+        """
         settings = settings or self.stored_settings() or StreamSettings()
         reader = PartitionReader(
             self.root,
@@ -169,22 +177,22 @@ class StreamState:
     def partitions(self) -> list[str]:
         """List the partitions, sorted by name."""
         found = self.root.backend.list(self.folder, delimiter=True)
-        names = (name_of(one.key[len(self.folder) : -1]) for one in found if one.key.endswith("/"))
+        names = (name_of(entry.key[len(self.folder) : -1]) for entry in found if entry.key.endswith("/"))
         return sorted(name for name in names if name is not None)
 
     def look_anew(self) -> None:
-        """Let writers and tails believe nothing that they listed before."""
+        """Make writers, tails and compaction stop trusting what they listed before."""
         with self._lock:
-            self.days.look_anew()  # first: a commit that comes between is learnt again, and not forgotten
+            self.days.look_anew()  # first, so that a commit in between is learnt afterwards and not forgotten
             for writer in list(self._writers.values()):
                 writer.view.invalidate()
         for attached in list(self.attached):
             attached.look_anew()
 
     def close(self) -> None:
-        """End all tails, and finish what is being compacted."""
+        """End all tails and finish running compactions."""
         shared, self._shared = self._shared, {}
-        with ExitStack() as closing:  # all of them, also when one raises
+        with ExitStack() as closing:  # every one, even if another raises
             for attached in shared.values():
                 closing.callback(attached.close)
             for attached in list(self.attached):
@@ -192,7 +200,7 @@ class StreamState:
                     closing.callback(attached.close)
 
     def forget(self) -> None:
-        """Begin anew in a forked child: what was inherited may have been in the middle of anything."""
+        """Start afresh in a forked child: the inherited state may be half changed."""
         self._lock = threading.RLock()
         self._writers = {}
         self.days = Days(self.root, self.folder, self._lock, self._writers, self.writer)
@@ -201,7 +209,7 @@ class StreamState:
             attached.forget()
 
 
-def _not_ours(content: Content | None, *, unclear: bool) -> bool:  # noqa: ARG001  (whosever they are, they count)
+def _not_ours(content: Content | None, *, unclear: bool) -> bool:  # noqa: ARG001  (another writer's settings count)
     return False
 
 
