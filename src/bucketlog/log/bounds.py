@@ -39,6 +39,7 @@ class Bounds(NamedTuple):
 
     def raised_to(self, start: int, floor: int) -> Bounds:
         """Return these bounds, raised to `start` and `floor` where they are lower; the floor is at least the start."""
+        # Neither ever goes down (I22).
         start = max(self.start, start)
         return Bounds(start, max(self.floor, floor, start))
 

@@ -87,7 +87,7 @@ class AppendCommitter:
         """
         view = self._view
         decision = view.decide(group)
-        # A name that is yet to be made may have come and gone while we slept. Under the lock it cannot.
+        # A name that is yet to be made may have come and gone while we slept. Under the lock it cannot (I4).
         if decision.lines and self._head.byte and self._fits(decision) and not self._distrusted:
             try:
                 self._append(decision)
@@ -116,7 +116,7 @@ class AppendCommitter:
                     if self._distrusted:
                         raise
                     self._distrusted = True
-                    self._append_elsewhere(decision)
+                    self._append_elsewhere(decision)  # past the failed sync nothing is believed (I12)
                 self._distrusted = False
         view.settle(group, decision)
 
@@ -175,6 +175,7 @@ class AppendCommitter:
         """
         head, root, appender = self._head, self._root, self._appender
         sync = root.sync == "always"
+        # Acknowledged means durable, and so is all that lies before (I10).
         if sync and not head.synced and head.byte:
             appender.sync(head.key)
             head.synced = True
@@ -200,6 +201,7 @@ class AppendCommitter:
         """
         head = self._head
         if head.byte:
+            # Synced and sealed before the next name exists (I11).
             self._appender.seal(head.key)
             head.key, head.byte = self._view.folder + seg.segment_name(head.offset), 0
         else:
@@ -217,7 +219,7 @@ class AppendCommitter:
             torn = self._appender.get(key, end, end + 1).data
         except NotFoundError:
             return
-        if torn:
+        if torn:  # moved aside before anything is appended (I9)
             name = key.removeprefix(self._view.folder)
             stamp = self._root.clock.now().strftime("%Y%m%dT%H%M%S.%fZ")
             aside = f".torn-{stamp}-{name}"

@@ -63,18 +63,18 @@ class PutCommitter:
                     view.settle(group, decision)
                     return
             offset = head.offset
-            write_id = clock.write_id()
+            write_id = clock.write_id()  # a new one whenever the group is encoded anew (I6)
             data = seg.seal_commit(
                 b"".join(decision.lines), events=len(decision.ids), flags=seg.ALL_BEFORE_SYNCED, write_id=write_id
             )
-            sent = Staleness(clock)  # what this commit says of the head is as old as that, however late we read it
+            sent = Staleness(clock)  # what this commit says of the head is as old as that, when its answer comes (I15)
             began = clock.elapsed_seconds()
             won = self._put(view.folder + seg.segment_name(offset), data, write_id)
             put_seconds = clock.elapsed_seconds() - began
             status = self._claim_status(offset, write_id, won=won)
             if status == "lost":
                 self._fairness.lost()
-                view.catch_up()
+                view.catch_up()  # and then decide the whole group again (I20)
                 continue
             if status == "orphan":
                 view.reload_ids()  # the name counted no longer, and so perhaps neither did what we read before it
@@ -83,7 +83,7 @@ class PutCommitter:
             view.settle(group, decision)
             self._fairness.won(put_seconds)
             if status == "compacted":
-                view.reload_ids()  # the names after it may have been removed: it says nothing of the head
+                view.reload_ids()  # the names after it may have been removed: it says nothing of the head (I15)
             else:
                 view.last_seen_head = sent
                 head.key = view.folder + seg.segment_name(head.offset)
@@ -103,6 +103,7 @@ class PutCommitter:
 
         doing = f"append to {self._view.where} (write id {write_id})"
         try:
+            # The whole commit in one PUT, only if the name is free (I3).
             return put_and_settle(self._root, key, data, if_version=ABSENT, resolve=is_ours, doing=doing)
         except OutcomeUnknownError as err:
             err.write_id = write_id
@@ -118,6 +119,7 @@ class PutCommitter:
             OutcomeUnknownError: It lies before the start of the log now, or this could not be found out.
         """
         view = self._view
+        # A young head needs no second look (I16); an old one is settled by where the commit is now (I17).
         if view.last_seen_head.seconds() < view.grace_seconds / 2:
             return "counts" if won else "lost"
         key = view.folder + seg.segment_name(offset)

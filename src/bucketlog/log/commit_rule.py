@@ -56,6 +56,7 @@ def decide(group: Sequence[Request], next_offset: int, known: Known, *, partitio
         partition: The partition's name.
         where: Store, stream and partition, for messages.
     """
+    # Each id is compared with all that are stored before the offset claimed, and with those earlier in the group (I20).
     decision = Decision([], [], {}, {})
     new: dict[str, int] = {}
     here = next_offset

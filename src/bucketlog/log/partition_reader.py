@@ -99,7 +99,7 @@ class PartitionReader:
         """
         torn = 0
         for _ in range(_RELISTINGS_MAX):
-            self._read_bounds()
+            self._read_bounds()  # before the names, and the listing has to reach the floor (I19)
             self._begin = self._first_to_list(near)
             listed = self._chained(skim)
             if not self._is_whole(listed):
@@ -295,7 +295,7 @@ class PartitionReader:
     def _newer(self) -> Iterator[Region]:
         """Read what was committed after what was read so far."""
         while True:
-            # Asked before reading: then what is read of a sealed segment is all of it.
+            # Asked before reading: then what is read of a sealed segment is all of it (I8).
             growing = self.may_grow(self.key)
             try:
                 yield from self._live(newest=growing)
@@ -333,7 +333,7 @@ class PartitionReader:
                 complete = len(data) < want
             else:
                 complete = True
-            if self.is_stale():  # asked after reading: while we waited, the name may have become another's
+            if self.is_stale():  # asked after reading: while we waited, the name may have become another's (I18)
                 raise _OldListingError
             found = seg.scan(data, at=self.byte, complete=complete)
             if found.rest in ("torn", "corrupt") or (found.rest and complete and not newest):
@@ -341,7 +341,7 @@ class PartitionReader:
                 complete = True
             if found.spans:
                 if newest and self._appender is not None:
-                    # A power cut must not take back an event that a consumer has acted on.
+                    # A power cut must not take back an event that a consumer has acted on (I13).
                     self._appender.sync(self.key)
                 yield self._region(data, found)
             elif not complete:
@@ -351,7 +351,7 @@ class PartitionReader:
             data = None
 
     def _look_again(self, *, newest: bool) -> tuple[bytes, seg.Scan]:
-        """Read all the rest of a segment while nobody appends to it, and say whether it is damaged."""
+        """Read the rest of a segment again while nobody can append to it; only then is it called damaged (I9)."""
         appender = self._appender
         with appender.lock(self.folder, shared=True) if appender is not None else contextlib.nullcontext():
             data = self.root.backend.get(self.key, self.byte).data

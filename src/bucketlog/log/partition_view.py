@@ -165,7 +165,8 @@ class PartitionView:
 
     def _read_on(self) -> None:
         reader, head = self._reader, self.head
-        # With a listing for every race that it lost, a writer would lose the next one: so it reads on by name.
+        # With a listing for every race that it lost, a writer would lose the next one: so it reads on by name, which
+        # says nothing of the head (I15).
         lists = not head.key or reader.is_stale()
         began = Staleness(self.root.clock)
         read = False
@@ -293,7 +294,7 @@ class PartitionView:
             raise self._reader.damaged(err) from err
 
     def _learn(self, ids: list[str], first: int) -> None:
-        self.ids.learn(ids, first)
+        self.ids.learn(ids, first)  # only of commits that count (I21)
         if self._days is not None:
             self._days.update(dict.fromkeys(ids, self.partition))
 

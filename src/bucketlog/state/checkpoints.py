@@ -213,7 +213,7 @@ class Checkpoints:
         return put_and_settle(self._root, key, data, if_version=found.condition, resolve=resolve, doing=doing)
 
     def _mark(self, key: str, condition: Condition) -> _Found | None:
-        """Replace the empty object of a deleted checkpoint by a unique one; return None unless that certainly succeeded.
+        """Replace the empty object of a deleted checkpoint by a unique one; return None unless that surely succeeded.
 
         Where versions are digests of the bytes, all empty objects have the same version. A save that was sent twice,
         the first time without an answer, could then be applied, deleted, and applied again. So a save is sent against
