@@ -29,6 +29,7 @@ from bucketlog.log import (
     commit_by_put,
     commit_rule,
     group_commit,
+    partition_listing,
     partition_reader,
     partition_view,
     partition_writer,
@@ -298,7 +299,7 @@ def own_commit_taken_for_a_stray(patch: Patch) -> None:
 
 
 def _listings_never_grow_old(patch: Patch) -> None:
-    patch.setattr(partition_reader.PartitionReader, "is_stale", lambda self: self.age is None)
+    patch.setattr(partition_listing.PartitionListing, "is_stale", lambda self: self._age is None)
 
 
 # (I18)
@@ -422,8 +423,7 @@ def _reading_confirms_the_head(patch: Patch) -> None:
 
     def confirmed(self):
         catch_up(self)
-        self._reader.age = Staleness(self.root.clock)
-        self.last_seen_head = self._reader.age
+        self._reader.listing._age = self.last_seen_head = Staleness(self.root.clock)
 
     def one_segment(self):
         try:

@@ -15,7 +15,7 @@ from world import DAY, FOLDER, HOUR, World, event
 from bucketlog import errors
 from bucketlog.clock import Staleness
 from bucketlog.format import segments as seg
-from bucketlog.log import bounds, commit_by_put, partition_reader
+from bucketlog.log import bounds, commit_by_put, partition_listing, partition_reader
 from bucketlog.testing.faults import Hold
 
 if TYPE_CHECKING:
@@ -214,11 +214,11 @@ def _age_is_asked_when_reading_begins(patch: Patch) -> None:
     real = partition_reader.PartitionReader._live
 
     def live(self, **how):
-        grace_seconds, self._grace_seconds = self._grace_seconds, float("inf")
+        grace_seconds, self.listing._grace_seconds = self.listing._grace_seconds, float("inf")
         try:
             yield from real(self, **how)
         finally:
-            self._grace_seconds = grace_seconds
+            self.listing._grace_seconds = grace_seconds
 
     patch.setattr(partition_reader.PartitionReader, "_live", live)
 
@@ -302,8 +302,8 @@ def id_learned_from_a_stray(patch: Patch) -> None:
 
 def _listings_are_believed(patch: Patch) -> None:
     """However long the listings took, and whether or not they reach the floor."""
-    patch.setattr(partition_reader.PartitionReader, "is_stale", lambda self: self.age is None)
-    patch.setattr(partition_reader.PartitionReader, "_is_whole", lambda self, listed: True)
+    patch.setattr(partition_listing.PartitionListing, "is_stale", lambda self: self._age is None)
+    patch.setattr(partition_listing.PartitionListing, "_reaches", lambda self, offset, listed: True)
 
 
 # (I19)
@@ -327,7 +327,7 @@ def bounds_older_than_the_listing(patch: Patch) -> None:
 
 
 def _torn_listings_are_believed(patch: Patch) -> None:
-    patch.setattr(partition_reader.PartitionReader, "_is_whole", lambda self, listed: True)
+    patch.setattr(partition_listing.PartitionListing, "_reaches", lambda self, offset, listed: True)
 
 
 # (I19)

@@ -233,7 +233,7 @@ def test_a_writer_that_was_before_the_start_continues_at_the_end(storage):
 def storage_kind_sleeps(stream):
     """The promise of the exclusive vacuum was broken: it is as if this handle had slept for a day."""
     view = stream._state.writer("0").view
-    view._reader.age = None
+    view._reader.listing.distrust()
     view.last_seen_head = _Old()
 
 

@@ -11,31 +11,26 @@ from collections import deque
 from itertools import zip_longest
 from typing import TYPE_CHECKING
 
-from bucketlog.clock import Staleness
-from bucketlog.errors import BackendUnavailableError, CorruptSegmentError, NotFoundError, OffsetOutOfRangeError
+from bucketlog.errors import CorruptSegmentError, NotFoundError, OffsetOutOfRangeError
 from bucketlog.format import segments as seg
 from bucketlog.format.compacted import DamageError
 from bucketlog.log import compacted_reading
-from bucketlog.log.bounds import Bounds, read_bounds
-from bucketlog.log.listing import live_before, newest_live, segments_after, skim
+from bucketlog.log.partition_listing import RELISTINGS_MAX, PartitionListing
 from bucketlog.log.regions import Region, starting_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from concurrent.futures import Future
 
-    from bucketlog.backend import Backend
     from bucketlog.format.compacted import CompactedSegment
     from bucketlog.format.filters import Filter
     from bucketlog.format.segments import Segment
+    from bucketlog.log.bounds import Bounds
     from bucketlog.storage.root import Root
 
 READ_BYTES = 4 * 1024 * 1024  # of a live segment at a time
 _REQUESTS_AHEAD = 16
 _BYTES_AHEAD = 16 * 1024 * 1024
-# At one offset: a segment's replacement may have been merged with others and removed as well.
-_RELISTINGS_MAX = 8
-_TORN_LISTINGS_MAX = 3
 
 
 class _OldListingError(Exception):
@@ -50,23 +45,19 @@ class PartitionReader:
         stop: The offset at which to stop: segments that begin after it are not fetched. None to read to the end.
         key: The newest segment that was read; empty when the next read has to list.
         byte: Up to which byte it was read.
-        bounds: The partition's, as of the last listing.
-        age: How long ago that was; None to distrust it.
+        listing: The segments that counted when they were last listed.
     """
 
     def __init__(self, root: Root, folder: str, partition: str, *, grace_seconds: float, where: str) -> None:
         self.root, self.folder, self.partition, self.where = root, folder, partition, where
-        self.bounds = Bounds()
         self.offset = 0
         self.stop: int | None = None
         self.key, self.byte = "", 0
-        self.age: Staleness | None = None
+        self.listing = PartitionListing(root, folder, grace_seconds=grace_seconds, where=where)
         self._appender = root.appender
-        self._grace_seconds = grace_seconds
         self._only: Filter | None = None
         self._by_commit = False
         self._skip: Callable[[Segment], bool] | None = None
-        self._begin = 0  # where the last listing began
         self._known_boundary = 0  # an offset at which a commit ended
 
     def seek(self, offset: int, *, stop: int | None = None) -> None:
@@ -84,80 +75,14 @@ class PartitionReader:
         """
         self.key, self.byte, self.offset, self._known_boundary = key, byte, offset, boundary
 
-    # -- listing -------------------------------------------------------------------------------------------------------
+    @property
+    def bounds(self) -> Bounds:
+        """The partition's bounds, as of the last listing."""
+        return self.listing.bounds
 
     def list_segments(self, *, near: int = 0) -> list[Segment]:
-        """List the partition's segments anew and return those that count, in order.
-
-        Args:
-            near: An offset that is to be read. Segments that end before it may be left out.
-
-        Raises:
-            CorruptCheckpointError: `bounds.json` cannot be read.
-            CorruptSegmentError: A segment is missing.
-            BackendUnavailableError: Every listing took longer than it may be trusted.
-        """
-        torn = 0
-        for _ in range(_RELISTINGS_MAX):
-            self._read_bounds()  # before the names, and the listing has to reach the floor (I19)
-            self._begin = self._first_to_list(near)
-            listed = self._chained(skim)
-            if not self._is_whole(listed):
-                # What was passed over may lead on, where compacted segments overlap.
-                listed = self._chained(segments_after)
-            if self.is_stale():
-                continue  # as old as that, names and bounds do not belong together
-            if self._is_whole(listed):
-                return listed
-            torn += 1  # a listed segment may have been replaced by one that sorts before it, meanwhile
-            if torn == _TORN_LISTINGS_MAX:
-                end = (listed[-1].next if listed else None) or self._begin
-                msg = (
-                    f"read {self.where}: no segment holds offset {end}, though the log is known to reach to "
-                    f"{self.bounds.floor}; stop and repair it from a copy"
-                )
-                raise CorruptSegmentError(msg, key=self.folder, offset=end)
-        raise self._too_slow()
-
-    def _read_bounds(self) -> None:
-        self.age = Staleness(self.root.clock)
-        self.bounds = read_bounds(self.root.backend, self.folder, where=self.where)
-
-    def _too_slow(self) -> BackendUnavailableError:
-        msg = (
-            f"read {self.where}: {_RELISTINGS_MAX} listings took longer than {self._grace_seconds / 2:g} s each, after "
-            "which names may have been removed and claimed again; try again when the storage answers faster"
-        )
-        return BackendUnavailableError(msg)
-
-    def _chained(self, listing: Callable[[Backend, str, int], Iterator[Segment]]) -> list[Segment]:
-        found = []
-        # The segment that contains the start may begin before it.
-        lowest = self._begin if self._begin > self.bounds.start else 0
-        for segment in listing(self.root.backend, self.folder, lowest):
-            found.append(segment)
-            if self.stop is not None and segment.first > self.stop:
-                break
-        return seg.chain(found, start=self._begin, floor=self.bounds.floor)
-
-    def _is_whole(self, listed: list[Segment]) -> bool:
-        """Return True if a listing leads to the floor, below which all is compacted and nothing may be missing."""
-        wanted = self.bounds.floor if self.stop is None else min(self.bounds.floor, self.stop)
-        return (_end(listed[-1], None) if listed else self._begin) >= wanted
-
-    def _first_to_list(self, near: int) -> int:
-        """Return an offset at or before `near` where a segment begins, or would."""
-        start, floor = self.bounds.start, self.bounds.floor
-        if self._appender is not None or near < floor or near <= start:
-            return min(start, floor)
-        # Where a commit is a segment, the known end of one is where the next one begins.
-        if near == self._known_boundary:
-            return near
-        return live_before(self.root.backend, self.folder, near, floor)
-
-    def is_stale(self) -> bool:
-        """Return True if the listing is too old to trust: names may have been removed and left to orphans."""
-        return self.age is None or self.age.seconds() >= self._grace_seconds / 2
+        """List anew; see `PartitionListing.list_segments`."""
+        return self.listing.list_segments(near=near, stop=self.stop, boundary=self._known_boundary)
 
     def end(self, listed: Sequence[Segment] | None = None) -> int:
         """Return the partition's next offset, reading no more than its last segment.
@@ -169,9 +94,10 @@ class PartitionReader:
             CorruptSegmentError: That segment is damaged.
             BackendUnavailableError: Every listing took longer than it may be trusted.
         """
-        for _ in range(_RELISTINGS_MAX):
+        for _ in range(RELISTINGS_MAX):
             if listed is None:
-                listed = self._newest_segment() or self.list_segments()
+                newest = None if self._appender is not None else self.listing.newest_segment()
+                listed = self.list_segments() if newest is None else [newest]
             if not listed:
                 return self.bounds.start
             last = listed[-1]
@@ -182,23 +108,12 @@ class PartitionReader:
                 for _ in self._live(newest=self.may_grow(last.key), want=self._want(last)):
                     pass
             except (_OldListingError, NotFoundError):
-                if not self.is_stale():
+                if not self.listing.is_stale():
                     raise
                 listed = None
             else:
                 return self.offset
-        raise self._too_slow()
-
-    def _newest_segment(self) -> list[Segment]:
-        """Find the newest live segment without listing all; none where that takes more than one segment to tell."""
-        if self._appender is not None:
-            return []
-        for _ in range(_RELISTINGS_MAX):
-            self._read_bounds()
-            found = newest_live(self.root.backend, self.folder, self.bounds.floor)
-            if not self.is_stale():
-                return [] if found is None else [found]
-        raise self._too_slow()
+        raise self.listing.too_slow()
 
     # -- reading -------------------------------------------------------------------------------------------------------
 
@@ -227,7 +142,7 @@ class PartitionReader:
         yielded = 0  # after another listing, a segment that was merged with those before it may begin before this
         self._only, self._by_commit, self._skip = only, by_commit, skip
         while True:
-            listing = not self.key or self.is_stale()
+            listing = not self.key or self.listing.is_stale()
             try:
                 for region in self._listed(wanted) if listing else self._newer():
                     yield region if region.first >= yielded else starting_at(region, yielded)
@@ -235,10 +150,11 @@ class PartitionReader:
             except _OldListingError:
                 wanted, self.key = self._read_upto(wanted), ""
             except NotFoundError:
-                # Compacted and removed since we listed; a new listing shows its replacement.
+                # Compacted and removed since we listed. A new listing shows its replacement, which may have been merged
+                # with others and removed as well.
                 wanted = self._read_upto(wanted)
                 relisted = relisted + 1 if wanted == relisted_at else 1
-                if relisted > _RELISTINGS_MAX:
+                if relisted > RELISTINGS_MAX:
                     raise
                 relisted_at, self.key = wanted, ""
             else:
@@ -260,7 +176,7 @@ class PartitionReader:
             for segment, following in zip_longest(listed, listed[1:])
             if _end(segment, following) > wanted and (self.stop is None or segment.first < self.stop)
         ]
-        end = listed[-1].next if listed else self._begin
+        end = listed[-1].next if listed else self.listing.first
         if not todo and end is not None:
             self._go_to(end)
             self.check_reaches(wanted)
@@ -270,7 +186,7 @@ class PartitionReader:
         for segment, data in _fetched(self.root, todo):
             if segment.first > self.offset or (segment.next is None and segment.first != self.offset):
                 raise self._corrupt(self.key, self.byte, f"it ends before {segment.first}, where the next begins")
-            if self.is_stale():
+            if self.listing.is_stale():
                 raise _OldListingError
             growing = segment is todo[-1] and self.may_grow(segment.key)
             known, self.offset = self.offset, segment.first  # two compactions may overlap
@@ -333,7 +249,9 @@ class PartitionReader:
                 complete = len(data) < want
             else:
                 complete = True
-            if self.is_stale():  # asked after reading: while we waited, the name may have become another's (I18)
+            if (
+                self.listing.is_stale()
+            ):  # asked after reading: while we waited, the name may have become another's (I18)
                 raise _OldListingError
             found = seg.scan(data, at=self.byte, complete=complete)
             if found.rest in ("torn", "corrupt") or (found.rest and complete and not newest):

@@ -112,7 +112,7 @@ class PartitionView:
     def stored_among(self, ids: Iterable[str]) -> set[str]:
         """Return which of some ids are stored here, after another look if the last listing is old."""
         with self.lock:
-            if self._loaded and self._reader.is_stale():
+            if self._loaded and self._reader.listing.is_stale():
                 self.catch_up()
             self.load()
             return {event_id for event_id in ids if self._ask(partial(self.ids.find, event_id)) is not None}
@@ -167,7 +167,7 @@ class PartitionView:
         reader, head = self._reader, self.head
         # With a listing for every race that it lost, a writer would lose the next one: so it reads on by name, which
         # says nothing of the head (I15).
-        lists = not head.key or reader.is_stale()
+        lists = not head.key or reader.listing.is_stale()
         began = Staleness(self.root.clock)
         read = False
         known = head.offset

@@ -125,7 +125,7 @@ class Follower:
     def look_anew(self) -> None:
         """Believe nothing that was listed before; from any thread."""
         for reader in list(self._readers.values()):
-            reader.age = None
+            reader.listing.distrust()
 
     def forget(self) -> None:
         """Do nothing: a tail has no thread, and a forked child that uses its parent's is not supported."""
