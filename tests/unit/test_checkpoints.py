@@ -397,7 +397,7 @@ def test_a_save_without_a_version_goes_on_when_it_surely_lost(place):
 def test_no_answer_at_all_is_an_unknown_outcome_when_the_budget_is_spent(place):
     root = place.open(lambda call: Hold() if call.method == "put" else None)
 
-    with pytest.raises(OutcomeUnknownError, match=r"save checkpoint 'c' in .*may still land"):
+    with pytest.raises(OutcomeUnknownError, match=r"save checkpoint 'c' in .*may still be: read it"):
         Checkpoints(root).save("c", 1)
 
     assert 10 < sum(root.clock.slept_seconds) <= 20

@@ -426,7 +426,7 @@ def test_a_document_that_was_cut_short_ends_with_3_and_says_which(run, workspace
     code, out, err = run(workspace, "digest", "2026-02-05")
 
     assert (code, out) == (3, "")
-    assert err.startswith("bucketlog: read old/store/snapshots/digest__2026-02-05.json: it is not JSON")
+    assert err.startswith("bucketlog: read old/store/snapshots/digest__2026-02-05.json: not JSON")
 
 
 # -- the place ---------------------------------------------------------------------------------------------------------
