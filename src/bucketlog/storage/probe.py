@@ -176,7 +176,7 @@ class _Race(NamedTuple):
     """The result of several PUTs under one condition: the winner's content, or why there is none."""
 
     failure: str
-    nobody: bool = False
+    no_winner: bool = False
     content: Content | None = None
 
 
@@ -192,7 +192,7 @@ def _settle(outcomes: Sequence[_Outcome], payloads: Sequence[bytes], content: Co
     if content is None or content.data not in payloads:
         if winners:
             return _Race("the winner's bytes are not stored")
-        return _Race("none of the rivals won", nobody=True)
+        return _Race("none of the rivals won", no_winner=True)
     if winners and content.data != payloads[winners[0]]:
         return _Race("the winner's bytes were overwritten by a rival")
     return _Race("", content=content)
@@ -367,7 +367,7 @@ class _Prober:
             with suppress(NotFoundError):
                 content = self.backend.get(key)
             race = _settle(outcomes, payloads, content)
-            if not race.nobody:
+            if not race.no_winner:
                 return race
         unclear = [outcome.unclear for outcome in outcomes if outcome.unclear is not None]
         if len(unclear) == RIVALS:  # this is not a race: the storage accepts no writes at all

@@ -1,7 +1,7 @@
 """Conditional puts on storage without them, for a single writer.
 
 With `single_writer=True` a store opens on a backend that does not declare `exclusive_create` or `compare_and_set`. Its
-conditions are then checked by a read before the put, which is enough while nobody else writes.
+conditions are then checked by a read before the put, which is enough while no other process writes.
 """
 
 from __future__ import annotations
