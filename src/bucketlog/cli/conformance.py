@@ -43,8 +43,8 @@ def conformance(
     """Run the conformance suites against your own storage.
 
     Takes less than ten minutes. The tests write only to a scratch folder below the URL and remove it at the end, also
-    after Ctrl-C; a store at the URL is not touched. Exits with 1 if a test fails or the time runs out. Needs
-    bucketlog[testing].
+    after Ctrl-C; a store at the URL is not touched. Exits with 1 if a test fails or the time runs out. Needs the extra
+    `testing`.
     """
     if importlib.util.find_spec("pytest") is None:
         say('bucketlog: pytest is missing; run: pip install "bucketlog[testing]"')
