@@ -17,7 +17,7 @@ from bucketlog_backends.memory import MemoryBackend
 
 pytestmark = pytest.mark.slow
 
-ONE_TEST = "put_replaces_what_was_there"
+ONE_TEST = "put_replaces_the_object"
 ONE_OF_EACH = f"{ONE_TEST} or reopening_sees_everything"
 
 
