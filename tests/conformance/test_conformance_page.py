@@ -1,4 +1,4 @@
-"""The examples of docs/conformance.md run as they stand there."""
+"""The examples of docs/conformance.md run unchanged, and its numbers are right."""
 
 import re
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from bucketlog.errors import OutcomeUnknownError
+from bucketlog.testing import BackendSuite, StoreSuite
 
 from . import test_backends, test_stores
 from .table import HEADER, SERVERS, rows_of
@@ -13,7 +14,9 @@ from .table import HEADER, SERVERS, rows_of
 pytest_plugins = ["pytester"]
 
 PAGE = Path(__file__).parents[2] / "docs" / "conformance.md"
-OWN_BACKEND, OWN_SERVER, FAULTS = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.DOTALL | re.MULTILINE)
+OWN_BACKEND, OWN_STORE, OWN_SERVER, FAULTS = re.findall(
+    r"^```python\n(.*?)^```", PAGE.read_text(), re.DOTALL | re.MULTILINE
+)
 WITHOUT_PLUGINS = [f"-pno:{name}" for name in ("cacheprovider", "asyncio", "anyio", "hypothesispytest", "xdist")]
 
 
@@ -24,6 +27,23 @@ def test_backend_of_the_page_passes_the_suite(pytester):
 
     assert not failed
     assert len(passed) > 100
+
+
+def test_store_suite_of_the_page_runs_on_its_backend(pytester):
+    path = pytester.makepyfile(OWN_BACKEND + OWN_STORE)
+
+    # In a process of its own: pytester unloads modules afterwards, and numpy cannot be loaded twice.
+    result = pytester.runpytest_subprocess(*WITHOUT_PLUGINS, f"{path.name}::TestShelfStore", "-kappend")
+
+    outcomes = result.parseoutcomes()
+    assert outcomes["passed"] >= 10
+    assert "failed" not in outcomes
+
+
+def test_page_has_the_number_of_tests_in_each_suite():
+    for suite in (BackendSuite, StoreSuite):
+        tests = [name for name in dir(suite) if name.startswith("test_")]
+        assert f"`bucketlog.testing.{suite.__name__}`, {len(tests)} tests" in PAGE.read_text()
 
 
 def test_class_for_a_server_runs_against_one(pytester, monkeypatch, s3_url, s3_bucket):
