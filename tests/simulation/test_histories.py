@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from histories import Histories, History, Patch, named
-from world import DAY, FOLDER, HOUR, ObjectStore, World, event
+from world import DAY, FOLDER, HOUR, ObjectStore, World, event, ids_of
 
 import bucketlog
 from bucketlog import Commit, Event, errors, stream
@@ -46,14 +46,14 @@ HISTORIES = Histories()
 history = HISTORIES.history
 
 
-@pytest.mark.parametrize("one", HISTORIES, ids=named)
-def test_history_breaks_nothing(one: History, monkeypatch: Patch):
-    one.play(monkeypatch)
+@pytest.mark.parametrize("history", HISTORIES, ids=named)
+def test_history_breaks_nothing(history: History, monkeypatch: Patch):
+    history.play(monkeypatch)
 
 
-@pytest.mark.parametrize("one", HISTORIES, ids=named)
-def test_history_is_noticed_when_its_rule_is_taken_out(one: History, monkeypatch: Patch):
-    assert one.is_noticed(monkeypatch)
+@pytest.mark.parametrize("history", HISTORIES, ids=named)
+def test_history_is_noticed_when_its_rule_is_taken_out(history: History, monkeypatch: Patch):
+    assert history.is_noticed(monkeypatch)
 
 
 def day(number: int) -> datetime:
@@ -92,7 +92,7 @@ def absent_is_not_final(patch: Patch) -> None:
         writer.calm()
     writer.faulty.release()
 
-    assert [one.data for one in world.events()] == [42]
+    assert [each.data for each in world.events()] == [42]
 
 
 def _group_is_made_anew(patch: Patch) -> None:
@@ -109,7 +109,7 @@ def _group_is_made_anew(patch: Patch) -> None:
                     leading[-1]._queue.clear()
             else:
                 return True
-            lines = b"".join(one.lines for one in (*frozen, *joined))
+            lines = b"".join(request.lines for request in (*frozen, *joined))
             data = seg.seal_commit(lines, events=len(frozen) + len(joined), flags=1, write_id=write_id)
             won = real(root, key, data, **how)
             for place, one in enumerate(joined, start=len(frozen)):
@@ -186,8 +186,8 @@ def group_changed_after_send(patch: Patch) -> None:
 
 def _landing(held):
     """Let late calls land now, then let this call pass."""
-    for one in held:
-        one.land()
+    for call in held:
+        call.land()
 
 
 def _conflict_means_lost(patch: Patch) -> None:
@@ -310,14 +310,14 @@ def tail_with_an_old_listing(patch: Patch) -> None:
     writer, follower = world.open(), world.open()
     writer.stream().append(event("0"))
     tail = follower.stream().tail()
-    got = [one.id for one in tail.poll()]
+    got = ids_of(tail.poll())
     for number in range(1, 4):
         writer.stream().append(event(str(number)))
     world.remove_compacted()
     follower.clock.advance(3 * 24 * 3600)
 
     for _ in range(4):
-        got += [one.id for one in tail.poll()]
+        got += ids_of(tail.poll())
 
     assert got == ["0", "1", "2", "3"]
 
@@ -464,7 +464,7 @@ def fresh_by_reading_another(patch: Patch) -> None:
 def _last_live_name_tells(patch: Patch) -> None:
     def chained(segments, *, start, floor):
         """Follow the live segments regardless of the floor, and compacted ones where there is no live one."""
-        live = sorted((one for one in segments if one.next is None), key=lambda one: one.first)
+        live = sorted((item for item in segments if item.next is None), key=lambda item: item.first)
         return live or sorted(segments)
 
     patch.setattr(partition_reader.seg, "chain", chained)
@@ -498,7 +498,7 @@ def _a_union_covers(patch: Patch) -> None:
 
     def covers(found, *, start):
         """Remove what the union of the others covers: alternately the widest, and all narrower ones."""
-        compacted = sorted((one for one in found if one.next is not None), key=lambda one: one.first - one.next)
+        compacted = sorted((item for item in found if item.next is not None), key=lambda item: item.first - item.next)
         if len(compacted) < 3:
             return {}
         widest, *narrower = compacted
@@ -651,7 +651,7 @@ def two_protocols_one_directory(patch: Patch) -> None:
     appending.stream().append(event("0"))
 
     with bucketlog.open(ObjectStore(world.url), clock=FakeClock()) as putting:
-        assert [one.id for one in putting.stream("s").read()] == ["0"]
+        assert ids_of(putting.stream("s").read()) == ["0"]
         with pytest.raises(errors.ReadOnlyError, match="append"):
             putting.stream("s").append(event("1"))
     appending.stream().append(event("2"))
@@ -688,9 +688,9 @@ def unsynced_page_in_the_middle(patch: Patch) -> None:
     disk.power_cut(keep_pages=pages - of_b, keep_names=[key], keep_sizes=True)
 
     with _on(disk) as after:
-        assert [one.id for one in after.stream("s").read()] == ["A"]
+        assert ids_of(after.stream("s").read()) == ["A"]
         after.stream("s").append(event("D"))
-        assert [one.id for one in after.stream("s").read()] == ["A", "D"]
+        assert ids_of(after.stream("s").read()) == ["A", "D"]
 
 
 def _rolls_do_not_sync(patch: Patch) -> None:
@@ -716,7 +716,7 @@ def unsynced_tail_then_roll(patch: Patch) -> None:
     disk.power_cut()
 
     with _on(disk) as after:
-        assert [one.id for one in after.stream("s").read()] == ["0", "1", "2", "acknowledged"]
+        assert ids_of(after.stream("s").read()) == ["0", "1", "2", "acknowledged"]
 
 
 def _reading_does_not_sync(patch: Patch) -> None:
@@ -733,12 +733,12 @@ def event_acted_on_and_taken_back(patch: Patch) -> None:
     disk = _disk(world)
     careless, reading = _on(disk, sync="never"), _on(disk, read_only=True)
     careless.stream("s").append(event("seen"))
-    acted_on = [one.id for one in reading.stream("s").read()]
+    acted_on = ids_of(reading.stream("s").read())
 
     disk.power_cut()
 
     with _on(disk) as after:
-        assert [one.id for one in after.stream("s").read()] == acted_on == ["seen"]
+        assert ids_of(after.stream("s").read()) == acted_on == ["seen"]
 
 
 def _trust_the_next_sync(patch: Patch) -> None:
@@ -764,7 +764,7 @@ def fsync_failed(patch: Patch) -> None:
         done = writer.stream().append(batch[0] if len(batch) == 1 else batch)
 
         backend = world.backend()
-        assert world.ids() == ["0", *(one.id for one in batch)]
+        assert world.ids() == ["0", *(each.id for each in batch)]
         assert done.first_offset == 1
         assert backend.is_sealed(f"streams/s/0/{0:020d}.jsonl")
         assert b'"id":"1"' in backend.get(f"streams/s/0/{1:020d}.jsonl").data
@@ -814,7 +814,7 @@ def damage_in_a_closed_segment(patch: Patch) -> None:
     writer, follower = world.open(), world.open()
     writer.stream().append(event("0", data="x" * 200))
     tail = follower.stream().tail()
-    assert [one.id for one in tail.poll()] == ["0"]
+    assert ids_of(tail.poll()) == ["0"]
     assert tail.poll() == []
     writer.stream().append(event("1", data="x" * 200))
     writer.stream().append(event("2", data="x" * 200))
@@ -825,10 +825,10 @@ def damage_in_a_closed_segment(patch: Patch) -> None:
     backend.append(key, data[:-30], expected_size=0)
     backend.seal(key)
 
-    with pytest.raises(errors.CorruptSegmentError) as told:
+    with pytest.raises(errors.CorruptSegmentError) as caught:
         tail.poll()
 
-    assert (told.value.key, told.value.offset) == (key, 1)
+    assert (caught.value.key, caught.value.offset) == (key, 1)
 
 
 def _no_second_look(patch: Patch) -> None:
@@ -859,7 +859,7 @@ def torn_tail_replaced_under_a_reader(patch: Patch) -> None:
 
     patch.setattr(reading.faulty, "get", get)
 
-    assert [one.id for one in reading.stream().read()] == ["0", "1"]
+    assert ids_of(reading.stream().read()) == ["0", "1"]
 
 
 def _nothing_is_checked(patch: Patch) -> None:
@@ -989,10 +989,10 @@ def cursor_beyond_the_head(patch: Patch) -> None:
         world = World(mode)
         world.open().stream().append([event("0"), event("1")])
 
-        with pytest.raises(errors.OffsetOutOfRangeError) as told:
+        with pytest.raises(errors.OffsetOutOfRangeError) as caught:
             list(world.open().stream().read({"0": 5}))
 
-        assert (told.value.offset, told.value.start, told.value.next_offset) == (5, 0, 2)
+        assert (caught.value.offset, caught.value.start, caught.value.next_offset) == (5, 0, 2)
 
 
 def _days_are_not_compared(patch: Patch) -> None:
@@ -1053,10 +1053,10 @@ def buffered_writer_reorders(patch: Patch) -> None:
             buffered.append(event("1"))
             buffered.append(event("2"))
 
-    with pytest.raises(errors.UnwrittenEventsError) as told:
+    with pytest.raises(errors.UnwrittenEventsError) as caught:
         write_both()
 
-    assert [one.id for one in told.value.events][:1] == ["1"]
+    assert ids_of(caught.value.events)[:1] == ["1"]
     assert world.ids() == []
 
 
@@ -1072,15 +1072,15 @@ def half_of_the_partitions(patch: Patch) -> None:
     by_subject = writer.stream(partition_by="subject")
     by_subject.append(event("taken", subject="b"))
 
-    with pytest.raises(errors.DuplicateEventError) as told:
+    with pytest.raises(errors.DuplicateEventError) as caught:
         by_subject.append([event("new", subject="a"), event("taken", subject="b")])
 
-    assert told.value.commits == ()
+    assert caught.value.commits == ()
     assert world.ids() == ["taken"]
     writer.plan(on("put", Fail(errors.AccessDeniedError("no")), key="/b/"))
     with pytest.raises(errors.AccessDeniedError) as denied:
         by_subject.append([event("new", subject="a"), event("other", subject="b")])
-    assert [(one.partition, one.offsets) for one in denied.value.commits] == [("a", (0,))]
+    assert [(commit.partition, commit.offsets) for commit in denied.value.commits] == [("a", (0,))]
     assert world.ids() == ["new", "taken"]
 
 
@@ -1098,7 +1098,7 @@ def test_late_put_at_a_live_name_changes_nothing():
 
     refused = late.faulty.release()
 
-    assert all(isinstance(one, errors.ConflictError) for one in refused)
+    assert all(isinstance(error, errors.ConflictError) for error in refused)
     assert world.ids() == ["0"]
 
 
@@ -1151,8 +1151,8 @@ def test_event_data_that_imitates_a_trailer_is_only_data(mode):
         event(fake),
     ]
     world.open().stream().append(events)
-    for one in events:
-        world.open().stream("singly").append(one)
+    for each in events:
+        world.open().stream("singly").append(each)
 
     assert world.events() == events
     assert world.events("singly") == events
@@ -1199,14 +1199,14 @@ def test_stray_is_deleted_late_or_twice_without_harm(times):
     assert late.faulty.release()[0] is None
     assert f"{0:020d}.jsonl" in world.names()
     slow = [world.open() for _ in range(times)]
-    for one in slow:
-        one.plan(lambda call: Hold() if call.method == "delete" and call.key.startswith(FOLDER) else None)
+    for process in slow:
+        process.plan(lambda call: Hold() if call.method == "delete" and call.key.startswith(FOLDER) else None)
         with pytest.raises(errors.OutcomeUnknownError):
-            one.stream().vacuum()
+            process.stream().vacuum()
     writer.stream().append(event("3"))
-    for one in slow:
-        one.calm()
-        one.faulty.release()
+    for process in slow:
+        process.calm()
+        process.faulty.release()
 
     assert world.ids() == ["0", "1", "2", "3"]
     assert world.problems() == ()

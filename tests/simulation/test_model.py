@@ -1,8 +1,8 @@
-"""Random histories of a store against the model: processes that fail, sleep, race, die and come back.
+"""Random histories of a store, compared with a model: processes that fail, sleep, race, die and restart.
 
-A step is one call in one process, during which troubles happen at chosen calls of its backend: failures, lost and late
-answers, death, and what other processes do meanwhile. After each step somebody without troubles reads all there is,
-and the model says whether that can be.
+A step is one call in one process, with troubles at chosen calls of its backend: failures, lost and late answers,
+crashes, and calls of other processes in between. After each step a process without troubles reads all events, and the
+model checks that they are possible.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from hypothesis.errors import FlakyStrategyDefinition
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 from msgspec.structs import replace
-from world import ANY, DAY, HOUR, ObjectStore, Process, World, event
+from world import ANY, DAY, HOUR, ObjectStore, Process, World, event, ids_of
 
 import bucketlog
 from bucketlog import ABSENT, errors
@@ -75,18 +75,18 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 
 SEARCH_LONGER = int(os.environ.get("BUCKETLOG_MODEL_EXAMPLES", "0"))
-"""Set it to so many examples a machine to search for longer than a test run should take."""
+"""The number of examples per machine, to search for longer than a test run should take."""
 
-READ_BYTES = 400  # less than some commits take
+READ_BYTES = 400  # smaller than some commits
 LIST_ENTRIES = 4
 FAN_IN = 3
 
 
 @pytest.fixture
 def small_sizes(monkeypatch):
-    """Let machines read little at a time, and set the size of a segment, until the test ends, however it ends.
+    """Let machines read little at a time and set the segment size. Everything is reset when the test ends.
 
-    A few events are several blocks of a compacted segment, several runs of ids and several pages of a listing.
+    A few events then fill several blocks of a compacted segment, several runs of ids and several pages of a listing.
     """
     monkeypatch.setattr(seg, "SEGMENT_BYTES_MAX", seg.SEGMENT_BYTES_MAX)
     monkeypatch.setattr(partition_reader, "READ_BYTES", READ_BYTES)
@@ -123,7 +123,7 @@ def taken() -> errors.ConflictError:
     return errors.ConflictError("already exists")
 
 
-# By kind: the methods that it befalls (all of them, if none is named), and what it is; `size` is a trouble's own.
+# By kind: the methods it applies to (all, if none is named), and the fault. `size` is the size of the trouble.
 FAULTS: dict[str, tuple[Sequence[str], Callable[[int], Fault]]] = {
     "unavailable": ((), lambda size: Fail()),
     "denied": ((), lambda size: Fail(errors.AccessDeniedError("no"))),
@@ -140,13 +140,13 @@ FAULTS: dict[str, tuple[Sequence[str], Callable[[int], Fault]]] = {
 BY_OTHERS = ("another goes first", "all is compacted", "all is compacted and removed")
 INCIDENTS = (*BY_OTHERS, "late ones land", "sleeps", "clock goes back")
 
-# What a fault may let a call raise that promises that nothing was written.
+# The errors of a fault that promise that nothing was written.
 HARMLESS = (errors.BackendUnavailableError, errors.AccessDeniedError, errors.StorageFullError)
 
 
 @dataclass
 class Trouble:
-    """What happens at the nth call, counted from 0, that it can happen to. Of a torn write `size` bytes are kept."""
+    """A trouble at the nth matching call, counted from 0. A torn append keeps `size` bytes."""
 
     kind: str
     nth: int
@@ -154,10 +154,10 @@ class Trouble:
 
     @classmethod
     def of(cls, kind: str, nth: int, size: int) -> Trouble:
-        # Of the calls that write there are few in a step.
+        # A step has few calls that write.
         return cls(kind, nth // 2 if kind in FAULTS and FAULTS[kind][0] else nth, size)
 
-    def befalls(self, call: Call) -> bool:
+    def applies_to(self, call: Call) -> bool:
         methods = FAULTS[self.kind][0] if self.kind in FAULTS else ()
         if methods and call.method not in methods:
             return False
@@ -167,7 +167,7 @@ class Trouble:
 
 @dataclass
 class Step:
-    """One call of a process, and what befell it."""
+    """One call of a process: troubles to come, and whether one has happened."""
 
     coming: list[Trouble]
     befallen: bool = False
@@ -184,23 +184,23 @@ ANY_TROUBLES = st.lists(
 )
 SLOTS = st.integers(0, 2)
 NAMES = st.sampled_from(sorted(STREAMS))
-# Each event of a batch: a new one, or one that was tried before (counted backwards), with another content.
+# Each event of a batch: a new one, or an earlier one (counted backwards) with other content.
 BATCHES = st.lists(st.tuples(st.one_of(st.none(), st.none(), st.integers(0, 9)), st.sampled_from(SUBJECTS)), max_size=4)
 
 
 @dataclass
 class Consumer:
-    """It outlives its process: its cursor, and what it was given."""
+    """A consumer, which outlives its process: its cursor, and the events it got."""
 
     cursor: dict[str, int] = field(default_factory=dict)
     given: dict[str, list[Event]] = field(default_factory=dict)
 
     def take(self, events: Sequence[Event]) -> None:
-        for one in events:
-            self.given.setdefault(one.partition, []).append(one)
+        for each in events:
+            self.given.setdefault(each.partition, []).append(each)
 
     def skip(self, where: str, log: Sequence[Event]) -> None:
-        """Take all these for given, as the log begins behind them."""
+        """Count these events as read, because the log starts after them."""
         self.given[where] = [*log]
         self.cursor[where] = len(log)
 
@@ -209,21 +209,21 @@ class Consumer:
 
 
 class History(RuleBasedStateMachine):
-    """Processes on one storage that begin, end, sleep and meet troubles; what they do is up to the classes below."""
+    """Processes on one storage that start, end, sleep and have troubles. Subclasses decide what they do."""
 
     mode: ClassVar[str]
-    segment_bytes = 900  # a handful of commits
+    segment_bytes = 900  # a few commits
 
     def __init__(self) -> None:
         super().__init__()
-        seg.SEGMENT_BYTES_MAX = self.segment_bytes  # `small_sizes` sets it back
+        seg.SEGMENT_BYTES_MAX = self.segment_bytes  # `small_sizes` resets it
         self.world = World(self.mode)
         self.processes: list[Process | None] = [None, None, None]
         self.numbers = itertools.count(1)
         self.held: list[HeldCall] = []
         self.failed = False
-        self.onlooker = self.world.open(read_only=True)
-        self.onlooker.use_one_thread()
+        self.observer = self.world.open(read_only=True)
+        self.observer.use_one_thread()
 
     def start(self, slot: int) -> Process:
         process = self.processes[slot] = self.world.open()
@@ -236,18 +236,18 @@ class History(RuleBasedStateMachine):
         self.start(1)
 
     def alive(self, slot: int) -> Process:
-        """Return the process of a slot, started anew if there is none."""
+        """Return the process of a slot, starting one if there is none."""
         return self.processes[slot] or self.start(slot)
 
     def bury(self, process: Process) -> None:
-        self.processes = [None if one is process else one for one in self.processes]
+        self.processes = [None if other is process else other for other in self.processes]
 
     def teardown(self) -> None:
         if not self.failed:
             self.conclude()
 
     def conclude(self) -> None:
-        """All is well in the end."""
+        """Land all late calls, then check the final state."""
         self.land(self.held)
         self.observe()
 
@@ -255,12 +255,12 @@ class History(RuleBasedStateMachine):
 
     @contextmanager
     def step(self, process: Process, coming: list[Trouble], go_first: Callable[[Process], None]) -> Iterator[Step]:
-        """Do one thing in a process, with troubles; afterwards look at what is stored."""
+        """Run one call in a process, with troubles, then check what is stored."""
         now = Step([*coming])
 
         def plan(call: Call) -> Fault | None:
-            for one in [*now.coming]:
-                if one.befalls(call) and (fault := self.let_happen(one, process, now, go_first)):
+            for trouble in [*now.coming]:
+                if trouble.applies_to(call) and (fault := self.let_happen(trouble, process, now, go_first)):
                     return fault
             return None
 
@@ -280,41 +280,41 @@ class History(RuleBasedStateMachine):
             raise
 
     def let_happen(
-        self, one: Trouble, process: Process, now: Step, go_first: Callable[[Process], None]
+        self, trouble: Trouble, process: Process, now: Step, go_first: Callable[[Process], None]
     ) -> Fault | None:
         others = [other for other in self.processes if other is not None and other is not process]
-        if one.kind in BY_OTHERS and not others:
+        if trouble.kind in BY_OTHERS and not others:
             return None
-        if one.kind not in FAULTS and self.is_locked():
-            return None  # at a later call, then: what comes to a lock would wait for ever
-        now.coming.remove(one)
+        if trouble.kind not in FAULTS and self.is_locked():
+            return None  # at a later call: another process would wait for the lock forever
+        now.coming.remove(trouble)
         now.befallen = True
-        if one.kind in FAULTS:
-            return FAULTS[one.kind][1](one.size)
-        if one.kind == "another goes first":
+        if trouble.kind in FAULTS:
+            return FAULTS[trouble.kind][1](trouble.size)
+        if trouble.kind == "another goes first":
             go_first(others[0])
-        elif one.kind in BY_OTHERS:
-            self.compact_and_vacuum(others[0], wait=one.kind == "all is compacted and removed")
-        elif one.kind == "sleeps":
+        elif trouble.kind in BY_OTHERS:
+            self.compact_and_vacuum(others[0], wait=trouble.kind == "all is compacted and removed")
+        elif trouble.kind == "sleeps":
             process.clock.advance(50_000)
-        elif one.kind == "clock goes back":
+        elif trouble.kind == "clock goes back":
             process.clock.step(-5_000)
         else:
             self.land([*self.held, *process.faulty.held])
         return None
 
     def is_locked(self) -> bool:
-        """Tell whether somebody is inside a lock: who needs it would wait for ever, as all are one thread."""
+        """Return True if a lock is held: another process would wait forever, because all share one thread."""
         return self.world.is_locked()
 
     def observe(self) -> None:
-        """Look at what is stored."""
+        """Check what is stored."""
         raise NotImplementedError
 
     def compact_and_vacuum(self, process: Process, *, wait: bool) -> None:
-        """Let a process do all upkeep there is; to remove things, over more than a day."""
+        """Compact and vacuum everything in a process. To remove segments, wait for more than a day."""
 
-    # -- life of processes ---------------------------------------------------------------------------------------------
+    # -- processes -----------------------------------------------------------------------------------------------------
 
     @rule(slot=SLOTS, cleanly=st.booleans())
     def end(self, slot: int, cleanly: bool) -> None:
@@ -329,7 +329,7 @@ class History(RuleBasedStateMachine):
         self.alive(slot).clock.suspend(seconds, elapsed_counts=not suspended)
 
     def pass_time(self, seconds: float) -> None:
-        """Let time go by for everybody, and for the storage."""
+        """Advance the clocks of all processes and of the storage."""
         self.world.pass_time(seconds)
         for process in self.processes:
             if process is not None:
@@ -342,13 +342,13 @@ class History(RuleBasedStateMachine):
         self.observe()
 
     def land(self, held: Sequence[HeldCall]) -> None:
-        for one in held:
-            with suppress(SimulatedCrash):  # it went down with its machine
-                one.land()
+        for call in held:
+            with suppress(SimulatedCrash):  # the call was lost with its machine
+                call.land()
 
 
 class LogHistory(History):
-    """Processes append to streams, read and follow them."""
+    """Processes that append to streams, read them and follow them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -357,12 +357,12 @@ class LogHistory(History):
         self.readers = {name: Consumer() for name in STREAMS}
         self.followers = {name: Consumer() for name in STREAMS}
         self.tails: dict[str, tuple[Process, bucketlog.Tail]] = {}
-        self.troubled: set[str] = set()  # tails that may have met, when they read ahead, what they have yet to tell
-        self.starts: dict[str, dict[str, int]] = {name: {} for name in STREAMS}  # where partitions begin
-        self.tried_starts: dict[tuple[str, str], set[int]] = {}  # where they may have been made to begin
+        self.troubled: set[str] = set()  # tails that may have a pending error from reading ahead
+        self.starts: dict[str, dict[str, int]] = {name: {} for name in STREAMS}  # where partitions start
+        self.tried_starts: dict[tuple[str, str], set[int]] = {}  # where truncates may have moved the start
 
     def conclude(self) -> None:
-        """Consumers have everything, once; nothing is damaged; and the log goes on."""
+        """Check that consumers get every event once, nothing is damaged, and the log can be appended to."""
         super().conclude()
         process = self.alive(0)
         for name in STREAMS:
@@ -372,7 +372,7 @@ class LogHistory(History):
             while not self.read_on(process, name, None, in_batches=False):
                 pass
             self.tail(process, name)
-            self.tails[name][0].clock.advance(60)  # or it does not look for new partitions yet
+            self.tails[name][0].clock.advance(60)  # so that it looks for new partitions
             with suppress(*(HARMLESS if name in self.troubled else ())):
                 while self.poll(process, name):
                     pass
@@ -387,38 +387,38 @@ class LogHistory(History):
         self.observe()
 
     def skip_what_nobody_can_read(self, name: str, consumer: Consumer) -> None:
-        """A partition of which nothing is left has told a consumer nothing."""
+        """Skip partitions without remaining events, which a consumer cannot have read."""
         for where, start in self.starts[name].items():
             if start == len(self.model[name].log.get(where, [])) and where not in consumer.given and start:
                 consumer.skip(where, self.before(name, where, start))
 
     def observe(self) -> None:
-        """Look at what is stored, and at what was handed out."""
+        """Check what is stored, and what consumers got."""
         for name, model in self.model.items():
             self.observe_starts(name)
             model.observe(self.stored(name), may_land_later=self.mode == "put")
             for consumer in (self.readers[name], self.followers[name]):
                 for where, given in consumer.given.items():
                     assert given == model.log[where][: len(given)]
-                    assert [one.offset for one in given] == [*range(len(given))]
+                    assert [each.offset for each in given] == [*range(len(given))]
                     assert consumer.cursor.get(where, 0) == len(given)
 
     def stored(self, name: str) -> dict[str, list[Event]]:
-        """Read all there is; what lies before the start of the log stays what it was."""
+        """Read all events, with those before the start of the log as they were."""
         found = {where: self.before(name, where, start) for where, start in self.starts[name].items()}
-        for one in self.onlooker.stream(name).read():
-            found.setdefault(one.partition, []).append(one)
+        for each in self.observer.stream(name).read():
+            found.setdefault(each.partition, []).append(each)
         return found
 
     def before(self, name: str, where: str, end: int) -> list[Event]:
-        """Return the events before an offset as they were when they could be read."""
+        """Return the events before an offset as they were when last readable."""
         log = self.model[name].log.get(where, [])
         assert len(log) >= end
-        return [replace(one, partition=where, offset=offset) for offset, one in enumerate(log[:end])]
+        return [replace(each, partition=where, offset=offset) for offset, each in enumerate(log[:end])]
 
     def observe_starts(self, name: str) -> None:
-        """Look where partitions begin: only ever later, and only where somebody said so."""
-        state = self.onlooker.stream(name)._state
+        """Check that the start of a partition only moves forward, and only to an offset that was requested."""
+        state = self.observer.stream(name)._state
         for where in [where for stream, where in self.tried_starts if stream == name]:
             start = read_bounds(self.world.backend(), state.folder_of(where), where="").start
             before = self.starts[name].get(where, 0)
@@ -426,12 +426,12 @@ class LogHistory(History):
             self.starts[name][where] = start
 
     def gone(self, name: str) -> set[str]:
-        """Return the ids of events that lie before the start of their partition, or soon may."""
+        """Return the ids of events that are, or may soon be, before the start of their partition."""
         return {
-            one.id
+            each.id
             for (stream, where), starts in self.tried_starts.items()
             if stream == name
-            for one in self.model[name].log.get(where, [])[: max(starts, default=0)]
+            for each in self.model[name].log.get(where, [])[: max(starts, default=0)]
         }
 
     # -- append --------------------------------------------------------------------------------------------------------
@@ -440,26 +440,26 @@ class LogHistory(History):
         gone, events = self.gone(name), []
         for again, subject in batch:
             number = next(self.numbers)
-            # Whether an id that lies before the start is free again depends on when its writer hears of it.
-            tried = [one for one in self.tried[name][-20:] if one.id not in gone]
+            # Whether an id before the start may be used again depends on when its writer learns of the start.
+            tried = [each for each in self.tried[name][-20:] if each.id not in gone]
             if again is None or not tried:
                 made = f"e{number}" if number % 3 else f"{number * 0x9E3779B97F4A7C15 % 2**64:016x}"
-                one = event(made, subject=subject, time=FakeClock().now(), data="x" * (number * 37 % 250))
-                self.tried[name].append(one)
+                new = event(made, subject=subject, time=FakeClock().now(), data="x" * (number * 37 % 250))
+                self.tried[name].append(new)
             else:
                 before = tried[-1 - again % len(tried)]
-                one = event(before.id, subject=before.subject, time=before.time, data=f"e{number}")
-            events.append(one)
+                new = event(before.id, subject=before.subject, time=before.time, data=f"e{number}")
+            events.append(new)
         return events
 
     def announce(
         self, name: str, events: Sequence[Event], *, pinned: str | None, on_duplicate: OnDuplicate
     ) -> dict[str, Attempt]:
-        """Tell the model what will be tried in each partition."""
-        one = pinned or (SINGLE_PARTITION if STREAMS[name] is None else None)
-        groups: dict[str, list[int]] = {} if one is None else {one: []}
+        """Announce to the model what is tried in each partition."""
+        only = pinned or (SINGLE_PARTITION if STREAMS[name] is None else None)
+        groups: dict[str, list[int]] = {} if only is None else {only: []}
         for index, each in enumerate(events):
-            groups.setdefault(one or each.subject, []).append(index)
+            groups.setdefault(only or each.subject, []).append(index)
         return {
             where: self.model[name].begin(
                 [events[index] for index in indexes], partition=where, indexes=indexes, on_duplicate=on_duplicate
@@ -468,12 +468,12 @@ class LogHistory(History):
         }
 
     def acknowledge(self, process: Process, name: str, attempts: dict[str, Attempt], done: object) -> None:
-        for one in done if isinstance(done, list) else [done]:
-            assert one.partition in attempts
-            attempts[one.partition].acknowledge(one)
+        for commit in done if isinstance(done, list) else [done]:
+            assert commit.partition in attempts
+            attempts[commit.partition].acknowledge(commit)
 
     def append_calmly(self, process: Process, name: str, batch: Sequence[tuple[int | None, str]]) -> None:
-        """Append without troubles: it has to succeed."""
+        """Append without troubles, which must succeed."""
         events = self.make_events(name, batch)
         attempts = self.announce(name, events, pinned=None, on_duplicate="return")
         done = process.stream(name, partition_by=STREAMS[name]).append(events, on_duplicate="return")
@@ -498,7 +498,7 @@ class LogHistory(History):
         on_duplicate: OnDuplicate,
         coming: list[Trouble],
     ) -> None:
-        """`expected` is counted from what is the next offset at the beginning."""
+        """Append. `expected` is relative to the next offset at the start of the step."""
         self.try_to_append(slot, name, batch, coming, pinned=pinned, expected=expected, on_duplicate=on_duplicate)
 
     def try_to_append(
@@ -538,13 +538,13 @@ class LogHistory(History):
             else:
                 self.acknowledge(process, name, attempts, done)
             if not now.befallen:
-                assert type(check) is type(due), f"{check!r}, where the model says {due!r}"
-                # What other processes have stored may be noticed only by the second partition's commit.
+                assert type(check) is type(due), f"{check!r}, but the model expects {due!r}"
+                # A conflict with other processes may only show in the commit of the second partition.
                 assert check is None or not check.commits or len(attempts) > 1
         self.check_refusal(name, check, events)
 
     def refusal(self, name: str, attempts: dict[str, Attempt]) -> errors.ConflictError | None:
-        """Return the error that an append without troubles has to raise, if any."""
+        """Return the error that an append without troubles must raise, if any."""
         for where, attempt in attempts.items():
             try:
                 attempt.answer(self.model[name].log.get(where, []))
@@ -553,28 +553,28 @@ class LogHistory(History):
         return None
 
     def classify(self, err: BaseException, attempts: dict[str, Attempt], now: Step) -> None:
-        """Tell the model what an error means for those that were not acknowledged."""
-        open_ones = [one for one in attempts.values() if one.outcome == "under way"]
-        for one in open_ones:
-            one.refuse()
+        """Report to the model what an error means for the attempts that were not acknowledged."""
+        pending = [attempt for attempt in attempts.values() if attempt.outcome == "under way"]
+        for attempt in pending:
+            attempt.refuse()
         if isinstance(err, SimulatedCrash):
-            for one in open_ones:
-                one.lose_sight()
+            for attempt in pending:
+                attempt.lose_sight()
         elif isinstance(err, errors.OutcomeUnknownError):
             assert now.befallen
-            for one in open_ones[:1]:
-                one.lose_sight()
+            for attempt in pending[:1]:
+                attempt.lose_sight()
         elif not isinstance(err, (errors.DuplicateEventError, errors.OffsetConflictError)):
             assert now.befallen, err
             assert isinstance(err, HARMLESS), err
 
     def check_refusal(self, name: str, err: BaseException | None, events: Sequence[Event]) -> None:
-        """A refusal has to name what is so."""
+        """Check that the fields of a refusal are right."""
         match err:
             case errors.DuplicateEventError():
                 log = self.model[name].log.get(err.partition, [])
                 assert events[err.index].id == err.event_id
-                assert sum(one.id == err.event_id for one in events) > 1 or log[err.offset].id == err.event_id
+                assert sum(each.id == err.event_id for each in events) > 1 or log[err.offset].id == err.event_id
             case errors.OffsetConflictError():
                 assert err.expected_offset != err.next_offset <= len(self.model[name].log.get(err.partition, []))
 
@@ -607,10 +607,10 @@ class LogHistory(History):
             except errors.UnwrittenEventsError as err:
                 left, cause = err.events, err.__cause__
                 for attempt in attempts.values():
-                    if not any(one in left for one in attempt.events):
+                    if not any(each in left for each in attempt.events):
                         attempt.acknowledge()
                     else:
-                        assert all(one in left for one in attempt.events)
+                        assert all(each in left for each in attempt.events)
                 assert cause is not None
                 self.classify(cause, attempts, now)
             else:
@@ -621,15 +621,15 @@ class LogHistory(History):
     # -- read ----------------------------------------------------------------------------------------------------------
 
     def read_on(self, process: Process, name: str, limit: int | None, *, in_batches: bool) -> bool:
-        """Let the reader of a stream go on; tell whether it could."""
+        """Let the reader of a stream continue. Returns False if its cursor was before the start."""
         consumer, source = self.readers[name], process.stream(name)
         if in_batches or limit is None:
             reading = (source.read_batches if in_batches else source.read)(consumer.cursor, limit=limit)
         else:
-            reading = source.read(consumer.cursor, limit=limit + 1)  # and stops before the last one
+            reading = source.read(consumer.cursor, limit=limit + 1)  # and stop before the last one
         try:
-            for one in reading if in_batches else itertools.islice(reading, limit):
-                self.hand_out(name, consumer, one.events if in_batches else [one])
+            for item in reading if in_batches else itertools.islice(reading, limit):
+                self.deliver(name, consumer, item.events if in_batches else [item])
         except errors.OffsetOutOfRangeError as err:
             consumer.cursor = dict(reading.cursor)
             self.skip_to_start(name, consumer, err)
@@ -640,22 +640,23 @@ class LogHistory(History):
             }
         return True
 
-    def hand_out(self, name: str, consumer: Consumer, events: Sequence[Event]) -> None:
-        """Take events; who reads a partition for the first time begins at its start."""
-        for one in events:
-            if one.partition not in consumer.given and one.partition not in consumer.cursor and one.offset:
-                assert one.offset in (self.starts[name].get(one.partition), *self.tried_starts[name, one.partition])
-                consumer.given[one.partition] = self.before(name, one.partition, one.offset)
-            consumer.take([one])
+    def deliver(self, name: str, consumer: Consumer, events: Sequence[Event]) -> None:
+        """Give events to a consumer. Its first event in a partition is the one at the start."""
+        for each in events:
+            where = each.partition
+            if where not in consumer.given and where not in consumer.cursor and each.offset:
+                assert each.offset in (self.starts[name].get(where), *self.tried_starts[name, where])
+                consumer.given[where] = self.before(name, where, each.offset)
+            consumer.take([each])
 
     def skip_to_start(self, name: str, consumer: Consumer, err: errors.OffsetOutOfRangeError) -> None:
-        """Go on where the log begins now, as the error says."""
+        """Continue at the start of the log that the error names."""
         assert len(consumer.given.get(err.partition, [])) == err.offset < err.start
         assert err.start in self.tried_starts[name, err.partition]
         consumer.skip(err.partition, self.before(name, err.partition, err.start))
 
     def tail(self, process: Process, name: str) -> bucketlog.Tail:
-        """Return the tail of a stream, begun anew at its cursor if its process died."""
+        """Return the tail of a stream, restarted at its cursor if its process died."""
         if name not in self.tails or self.tails[name][0] not in self.processes:
             self.tails[name] = (process, process.stream(name).tail(self.followers[name].cursor))
         return self.tails[name][1]
@@ -689,7 +690,7 @@ class LogHistory(History):
                     self.troubled.add(name)
 
     def poll(self, process: Process, name: str) -> bool:
-        """Ask the tail of a stream once; tell whether there may be more."""
+        """Poll the tail of a stream once. Returns False if it has no more events."""
         tail, consumer = self.tail(process, name), self.followers[name]
         try:
             found = tail.poll()
@@ -700,9 +701,9 @@ class LogHistory(History):
             del self.tails[name]
             return True
         else:
-            self.hand_out(name, consumer, found)
+            self.deliver(name, consumer, found)
             for where, end in tail.cursor.items():
-                if end and where not in consumer.given:  # it begins where the log does, and ends there too
+                if end and where not in consumer.given:  # a partition whose start is its end
                     assert end in self.tried_starts[name, where]
                     consumer.skip(where, self.before(name, where, end))
             return bool(found)
@@ -718,7 +719,7 @@ class LogHistory(History):
             where: len(log) for where, log in self.model[name].log.items() if log
         }
 
-    # -- upkeep --------------------------------------------------------------------------------------------------------
+    # -- maintenance ---------------------------------------------------------------------------------------------------
 
     def compact_and_vacuum(self, process: Process, *, wait: bool) -> None:
         for name in STREAMS:
@@ -743,12 +744,12 @@ class LogHistory(History):
             except (SimulatedCrash, errors.OutcomeUnknownError, *HARMLESS):
                 assert now.befallen
         if not now.befallen:
-            assert all(one.segments_before == 0 for one in process.stream(name).compact())
+            assert all(report.segments_before == 0 for report in process.stream(name).compact())
 
     @rule(slot=SLOTS, name=NAMES, hasty=st.sampled_from((False, False, False, True)), coming=ANY_TROUBLES)
     def vacuum(self, slot: int, name: str, hasty: bool, coming: list[Trouble]) -> None:
         process = self.alive(slot)
-        if hasty and not self.held:  # nothing is on its way, and nobody else goes on with what it knows
+        if hasty and not self.held:  # no call is in flight, and no other process keeps its knowledge
             for other in self.processes:
                 if other is not None and other is not process:
                     other.faulty.crashed = True
@@ -765,7 +766,7 @@ class LogHistory(History):
 
     @rule(slot=SLOTS, name=NAMES, where=st.sampled_from(SUBJECTS), back=st.integers(0, 6), coming=ANY_TROUBLES)
     def truncate(self, slot: int, name: str, where: str, back: int, coming: list[Trouble]) -> None:
-        """Let a partition begin so many events before its end."""
+        """Move the start of a partition to `back` events before its end."""
         process = self.alive(slot)
         where = where if STREAMS[name] else SINGLE_PARTITION
         start = len(self.model[name].log.get(where, [])) - back
@@ -784,19 +785,19 @@ class LogHistory(History):
 
     @rule(slot=SLOTS, name=NAMES, n=st.integers(0, 6), subject=st.sampled_from((None, *SUBJECTS)))
     def look_up(self, slot: int, name: str, n: int, subject: str | None) -> None:
-        """The newest events, and single ones, are those that the model has."""
+        """Check that filtered, newest and single events are those of the model."""
         source, log = self.alive(slot).stream(name), self.model[name].log
-        there = [one for where in sorted(log) for one in log[where][self.starts[name].get(where, 0) :]]
-        chosen = [one for one in there if subject in (None, one.subject)]
+        there = [each for where in sorted(log) for each in log[where][self.starts[name].get(where, 0) :]]
+        chosen = [each for each in there if subject in (None, each.subject)]
         assert list(source.read(subjects=subject and [subject], types=["e"])) == chosen
-        newest = sorted(((one.time, one.id) for one in chosen), reverse=True)  # two partitions may have one id
-        assert [(one.time, one.id) for one in source.recent(n, subject=subject)] == newest[:n]
-        for one in self.tried[name][-2:] + there[:1]:
-            assert (source.get(one.id) is not None) == any(one.id == other.id for other in there)
+        newest = sorted(((each.time, each.id) for each in chosen), reverse=True)  # two partitions may share an id
+        assert [(each.time, each.id) for each in source.recent(n, subject=subject)] == newest[:n]
+        for each in self.tried[name][-2:] + there[:1]:
+            assert (source.get(each.id) is not None) == any(each.id == other.id for other in there)
 
 
 class DocumentHistory(History):
-    """Processes save and delete a checkpoint, and save snapshots."""
+    """Processes that save and delete a checkpoint, and save snapshots."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -805,14 +806,14 @@ class DocumentHistory(History):
         self.saved: dict[object, bucketlog.Checkpoint] = {}
 
     def observe(self) -> None:
-        found = self.onlooker.checkpoints.load("c")
-        assert self.onlooker.checkpoints.list() == ([] if found is None else ["c"])
+        found = self.observer.checkpoints.load("c")
+        assert self.observer.checkpoints.list() == ([] if found is None else ["c"])
         self.checkpoint.observe(None if found is None else found.value)
         if found is not None:
             assert self.saved.setdefault(found.value, found) == found
         for at, model in self.snapshots.items():
             try:
-                snapshot = self.onlooker.store.snapshots.load("n", at)
+                snapshot = self.observer.store.snapshots.load("n", at)
             except errors.NotFoundError:
                 model.observe(None)
             else:
@@ -852,7 +853,7 @@ class DocumentHistory(History):
         known = {
             "what is there": (there, ABSENT if there is None else self.saved[there].version),
             "absent": (None, ABSENT),
-            "older": next(((value, one.version) for value, one in self.saved.items()), (ANYTHING, None)),
+            "older": next(((value, saved.version) for value, saved in self.saved.items()), (ANYTHING, None)),
         }
         value, version = known.get(expected, (ANYTHING, None))
         if deletes and version is ABSENT:
@@ -894,7 +895,7 @@ class DocumentHistory(History):
 
 
 class ObjectStoreLog(LogHistory):
-    """One put a commit."""
+    """One PUT per commit."""
 
     mode = "put"
 
@@ -914,7 +915,7 @@ class DirectoryDocuments(DocumentHistory):
 
 
 class PowerCutLog(LogHistory):
-    """One machine whose power is cut. One process syncs always, one never, one at an interval."""
+    """A machine with power cuts. One process syncs always, one never, one at an interval."""
 
     mode = "append"
     segment_bytes = 2500  # several pages
@@ -924,7 +925,7 @@ class PowerCutLog(LogHistory):
         super().__init__()
         self.disk = PowerCutDisk(self.world.backend)
         self.durable: dict[str, dict[str, int]] = {name: {} for name in STREAMS}
-        self.waiting: list[tuple[Process, str, Commit]] = []  # acknowledged, and not synced yet
+        self.waiting: list[tuple[Process, str, Commit]] = []  # acknowledged but not yet synced
 
     def start(self, slot: int) -> Process:
         process = self.processes[slot] = self.world.open(backend=self.disk.open(), sync=self.sync[slot])
@@ -933,14 +934,14 @@ class PowerCutLog(LogHistory):
 
     def acknowledge(self, process: Process, name: str, attempts: dict[str, Attempt], done: object) -> None:
         super().acknowledge(process, name, attempts, done)
-        for one in done if isinstance(done, list) else [done]:
+        for commit in done if isinstance(done, list) else [done]:
             if process is self.processes[0]:
-                self.lasts(name, one.partition, max(one.offsets, default=-1) + 1)
+                self.lasts(name, commit.partition, max(commit.offsets, default=-1) + 1)
             elif process is self.processes[2]:
-                self.waiting.append((process, name, one))
+                self.waiting.append((process, name, commit))
 
     def lasts(self, name: str, where: str, end: int) -> None:
-        """From now on, nothing before this offset may be lost."""
+        """Record that no event before this offset may be lost from now on."""
         self.durable[name][where] = max(end, self.durable[name].get(where, 0))
 
     @rule()
@@ -948,9 +949,9 @@ class PowerCutLog(LogHistory):
         process = self.alive(2)
         process.clock.advance(1)
         process.sync()
-        for waited, name, one in self.waiting:
-            if waited is process:
-                self.lasts(name, one.partition, max(one.offsets, default=-1) + 1)
+        for waiting, name, commit in self.waiting:
+            if waiting is process:
+                self.lasts(name, commit.partition, max(commit.offsets, default=-1) + 1)
         self.waiting.clear()
 
     @rule(
@@ -959,7 +960,7 @@ class PowerCutLog(LogHistory):
         keep_sizes=st.booleans(),
     )
     def cut_power(self, pages: list[bool], names: list[bool], keep_sizes: bool) -> None:
-        """Keep some of the unsynced pages and names, as the two lists say, over and over."""
+        """Cut the power and keep some unsynced pages and names. The two lists are repeated as needed."""
         for name in STREAMS:
             for consumer in (self.readers[name], self.followers[name]):
                 for where, given in consumer.given.items():
@@ -984,33 +985,38 @@ def bounded(examples: int) -> settings:
         max_examples=SEARCH_LONGER or examples,
         stateful_step_count=60 if SEARCH_LONGER else 30,
         deadline=None,
-        phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink],  # explaining traces all, and takes the most
+        phases=[
+            Phase.explicit,
+            Phase.reuse,
+            Phase.generate,
+            Phase.shrink,
+        ],  # no explain phase: tracing takes most of the time
         derandomize=not SEARCH_LONGER,
         suppress_health_check=list(HealthCheck),
     )
 
 
-def told_again(machine: type[History]) -> type:
-    """Return a machine's tests; they begin anew when a thread took its turn at another moment than the first time.
+def retried(machine: type[History]) -> type:
+    """Return the tests of a machine, run again if a thread was scheduled differently in a repetition.
 
-    A buffered writer commits in a thread of its own, so an example cannot always be repeated; a failure can.
+    A buffered writer commits in a thread of its own, so not every example is repeatable. A failure is.
     """
 
-    class Told(machine.TestCase):
+    class Retried(machine.TestCase):
         def runTest(self) -> None:  # noqa: N802  (unittest's)
             try:
                 super().runTest()
             except FlakyStrategyDefinition:
                 super().runTest()
 
-    return with_small_sizes(Told)
+    return with_small_sizes(Retried)
 
 
-TestObjectStoreLog = told_again(ObjectStoreLog)
+TestObjectStoreLog = retried(ObjectStoreLog)
 TestObjectStoreLog.settings = bounded(80)
-TestDirectoryLog = told_again(DirectoryLog)
+TestDirectoryLog = retried(DirectoryLog)
 TestDirectoryLog.settings = bounded(80)
-TestPowerCutLog = told_again(PowerCutLog)
+TestPowerCutLog = retried(PowerCutLog)
 TestPowerCutLog.settings = bounded(100)
 TestObjectStoreDocuments = with_small_sizes(ObjectStoreDocuments.TestCase)
 TestObjectStoreDocuments.settings = bounded(60)
@@ -1018,7 +1024,7 @@ TestDirectoryDocuments = with_small_sizes(DirectoryDocuments.TestCase)
 TestDirectoryDocuments.settings = bounded(30)
 
 
-# -- the machines find what is broken ----------------------------------------------------------------------------------
+# -- the machines find broken rules ------------------------------------------------------------------------------------
 
 Patch = pytest.MonkeyPatch
 MUTANTS: list[tuple[type[History], Callable[[Patch], None]]] = []
@@ -1275,15 +1281,15 @@ def test_machine_finds_what_is_broken(machine: type[History], without: Callable[
         )
 
 
-# -- histories that the machines have found ----------------------------------------------------------------------------
+# -- histories found by the machines -----------------------------------------------------------------------------------
 
 
 def faults_at(*found: tuple[str, int, Fault], key: str = ""):
-    """Plan faults, each at the nth call of a method from now on, counted from 1."""
+    """Plan faults, each at the nth call of a method from now, counted from 1."""
     plans = [on(method, fault, nth=nth, key=key) for method, nth, fault in found]
 
     def plan(call: Call) -> Fault | None:
-        return next(filter(None, [one(call) for one in plans]), None)
+        return next(filter(None, [inject(call) for inject in plans]), None)
 
     return plan
 
@@ -1308,7 +1314,7 @@ def test_append_whose_sync_fails_and_that_cannot_be_cut_off_is_unknown():
     world = World("append")
     writer, other = world.open(), world.open()
     writer.stream().append(event("0"))
-    other.stream().append(event("1"))  # so that the writer goes the way under the lock
+    other.stream().append(event("1"))  # so that the writer takes the lock
     locked = False
 
     def plan(call: Call) -> Fault | None:
@@ -1334,15 +1340,15 @@ def test_append_of_a_writer_that_slept_is_unknown_when_it_cannot_look_what_came_
 
     def plan(call: Call) -> Fault | None:
         if call.method == "put":
-            writer.clock.advance(3 * 24 * 3600)  # before it goes out
+            writer.clock.advance(3 * 24 * 3600)  # before it is sent
         return Fail() if call.key.endswith("bounds.json") else None
 
     writer.plan(plan)
 
-    with pytest.raises(errors.OutcomeUnknownError) as told:
+    with pytest.raises(errors.OutcomeUnknownError) as caught:
         writer.stream().append(event("1"))
 
-    assert told.value.write_id
+    assert caught.value.write_id
     assert world.ids() == ["0", "1"]
 
 
@@ -1400,7 +1406,7 @@ def test_tail_repeats_nothing_after_an_error(mode):
         with suppress(errors.BackendUnavailableError):
             got += tail.poll()
 
-    assert [one.id for one in got] == ["2", "3"]
+    assert ids_of(got) == ["2", "3"]
     assert tail.cursor == {"0": 4}
 
 
@@ -1411,7 +1417,7 @@ def test_tail_that_polls_nothing_has_given_all(mode):
     tail = world.open().stream().tail()
     for number in range(3):
         writer.stream().append(event(str(number)))
-        assert [one.id for one in tail.poll()] == [str(number)]
+        assert ids_of(tail.poll()) == [str(number)]
 
 
 def test_reader_that_sleeps_again_and_again_lists_again():
@@ -1428,7 +1434,7 @@ def test_reader_that_sleeps_again_and_again_lists_again():
 
     process.plan(plan)
 
-    assert [one.id for one in process.stream().read()] == ["0", "1", "2"]
+    assert ids_of(process.stream().read()) == ["0", "1", "2"]
 
 
 def test_events_that_are_equal_are_not_unequal():

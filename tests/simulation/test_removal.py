@@ -6,7 +6,7 @@ import random
 import threading
 
 import pytest
-from world import DAY, World, event
+from world import DAY, World, event, ids_of
 
 from bucketlog import errors
 from bucketlog.testing.faults import Crash, CrashAfter, Fail, LoseAnswer, SimulatedCrash
@@ -182,13 +182,13 @@ def test_readers_tails_and_writers_go_on_during_all_of_it(mode):
                 world.pass_time(DAY + 1)
                 for process in (*writers, follower, upkeep, reading):
                     process.clock.advance(DAY + 1)
-                assert [one.id for one in reading.stream().read()] == expected
-            got += [one.id for one in tail.poll()]
+                assert ids_of(reading.stream().read()) == expected
+            got += ids_of(tail.poll())
     finally:
         over.set()
         thread.join()
     while more := tail.poll():
-        got += [one.id for one in more]
+        got += ids_of(more)
 
     assert failures == []
     assert got == expected
@@ -267,7 +267,7 @@ def test_reader_whose_segment_is_gone_again_and_again_reads_what_took_its_place(
 
     reading.plan(plan)
 
-    assert [one.id for one in reading.stream().read()] == ids_from(1)
+    assert ids_of(reading.stream().read()) == ids_from(1)
 
 
 def test_vacuum_whose_compacted_segment_was_removed_meanwhile_looks_again():

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from histories import Histories, History, Patch, named
-from world import DAY, FOLDER, HOUR, World, event
+from world import DAY, FOLDER, HOUR, World, event, ids_of
 
 from bucketlog import errors
 from bucketlog.clock import Staleness
@@ -27,27 +27,27 @@ HISTORIES = Histories()
 history = HISTORIES.history
 
 
-@pytest.mark.parametrize("one", HISTORIES, ids=named)
-def test_history_breaks_nothing(one: History, monkeypatch: Patch):
-    one.play(monkeypatch)
+@pytest.mark.parametrize("history", HISTORIES, ids=named)
+def test_history_breaks_nothing(history: History, monkeypatch: Patch):
+    history.play(monkeypatch)
 
 
-@pytest.mark.parametrize("one", HISTORIES, ids=named)
-def test_history_is_noticed_when_its_rule_is_taken_out(one: History, monkeypatch: Patch):
-    assert one.is_noticed(monkeypatch)
+@pytest.mark.parametrize("history", HISTORIES, ids=named)
+def test_history_is_noticed_when_its_rule_is_taken_out(history: History, monkeypatch: Patch):
+    assert history.is_noticed(monkeypatch)
 
 
 def _append(world: World, *ids: str) -> None:
     """Commit events one by one, each in another process."""
-    for one in ids:
-        world.open().stream().append(event(one))
+    for event_id in ids:
+        world.open().stream().append(event(event_id))
 
 
 def _on_its_way(world: World, *ids: str) -> Process:
     """Send a commit for the next name that arrives later."""
     late = world.open(lambda call: Hold() if call.method == "put" and call.key.endswith(".jsonl") else None)
     with pytest.raises(errors.OutcomeUnknownError):
-        late.stream().append([event(one) for one in ids])
+        late.stream().append([event(event_id) for event_id in ids])
     return late
 
 
@@ -232,11 +232,11 @@ def tail_asleep_at_a_request(patch: Patch) -> None:
     late = _on_its_way(world, "late 0", "late 1", "late 2")
     follower = world.open()
     tail = follower.stream().tail()
-    got = [one.id for one in tail.poll()]
+    got = ids_of(tail.poll())
     _append(world, "1", "2")
 
     _before(follower, "get", seg.segment_name(1), lambda: _sleep(follower, world, late))
-    got += [one.id for _ in range(4) for one in tail.poll()]
+    got += [each.id for _ in range(4) for each in tail.poll()]
 
     assert got == ["0", "1", "2"]
 
@@ -249,14 +249,14 @@ def tail_that_waits_for_its_consumer(patch: Patch) -> None:
     _append(world, "0")
     follower = world.open()
     tail = follower.stream().tail()
-    got = [one.id for _ in range(2) for one in tail.poll()]
+    got = [each.id for _ in range(2) for each in tail.poll()]
     _append(world, "1")
     late = _on_its_way(world, "late 0", "late 1", "late 2")
-    got += [one.id for one in tail.poll()]
+    got += ids_of(tail.poll())
     _append(world, "2", "3")
 
     _sleep(follower, world, late)
-    got += [one.id for _ in range(4) for one in tail.poll()]
+    got += [each.id for _ in range(4) for each in tail.poll()]
 
     assert got == ["0", "1", "2", "3"]
 
@@ -340,7 +340,7 @@ def merged_between_two_pages(patch: Patch) -> None:
         world.compact(number, number + 1)
     world.remove_compacted()
     writer = world.open()
-    assert [one.id for one in writer.stream().read()] == ["0", "1", "2"]
+    assert ids_of(writer.stream().read()) == ["0", "1", "2"]
     real = writer.faulty.list
 
     def in_pages(prefix, **how):
@@ -350,7 +350,7 @@ def merged_between_two_pages(patch: Patch) -> None:
         patch.setattr(writer.faulty, "list", real)
         page = list(itertools.islice(real(prefix, **how), 2))
         yield from page
-        assert [one.key for one in page] == [FOLDER + seg.compacted_name(first, first + 1) for first in range(2)]
+        assert [entry.key for entry in page] == [FOLDER + seg.compacted_name(first, first + 1) for first in range(2)]
         world.compact(0, 3)
         world.vacuum()
         assert world.names() == [seg.compacted_name(0, 3), "bounds.json"]

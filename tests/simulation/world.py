@@ -17,6 +17,7 @@ from bucketlog.testing.faults import with_faults
 from bucketlog_backends.memory import MemoryBackend, open_memory
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from datetime import datetime
 
     from bucketlog.backend import Backend
@@ -225,4 +226,8 @@ def event(event_id: str, **values: object) -> bucketlog.Event:
     return bucketlog.Event(**{"type": "e", "id": event_id, **values})
 
 
-__all__ = ["ABSENT", "ANY", "DAY", "FOLDER", "HOUR", "ObjectStore", "Process", "World", "event"]
+def ids_of(events: Iterable[bucketlog.Event]) -> list[str]:
+    return [each.id for each in events]
+
+
+__all__ = ["ABSENT", "ANY", "DAY", "FOLDER", "HOUR", "ObjectStore", "Process", "World", "event", "ids_of"]
