@@ -216,8 +216,8 @@ def _version_ids_are_overlooked(patch: Patch) -> None:
 def versioning_switched_on(patch: Patch) -> None:
     """Versioning is enabled after the probe; from then on every racing writer wins."""
     world = World("put")
-    told = errors.UnprovenStorageError("the answer carries a version id")
-    writer = world.open(on("put", LoseAnswer(told), key=".jsonl"))
+    unproven = errors.UnprovenStorageError("the answer carries a version id")
+    writer = world.open(on("put", LoseAnswer(unproven), key=".jsonl"))
 
     with pytest.raises(errors.OutcomeUnknownError):
         writer.stream().append(event("a"))

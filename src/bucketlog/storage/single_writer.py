@@ -44,8 +44,8 @@ class _SingleWriter(BackendWrapper):
 
     def put(self, key: str, data: bytes, *, if_version: Condition = ANY) -> Version:
         declared = self.inner.capabilities
-        needed = declared.exclusive_create if if_version is ABSENT else declared.compare_and_set
-        if if_version is ANY or needed:
+        is_native = declared.exclusive_create if if_version is ABSENT else declared.compare_and_set
+        if if_version is ANY or is_native:
             return self.inner.put(key, data, if_version=if_version)
         with self._read_then_put:
             self._check(key, if_version)
