@@ -133,7 +133,7 @@ def test_crashed_handle_stays_dead_and_others_live(open_inner, fault, stored):
     faulty.close()
 
 
-def test_crash_is_no_error_that_a_handler_could_catch():
+def test_crash_is_not_caught_by_error_handlers():
     assert not issubclass(SimulatedCrash, Exception)
 
 
@@ -175,7 +175,7 @@ def test_held_put_lands_when_it_is_released(inner):
     assert faulty.release() == []
 
 
-def test_held_put_that_comes_too_late_is_refused_as_any_other(inner):
+def test_held_put_that_lands_too_late_is_refused_like_any_other(inner):
     faulty = with_faults(inner, on("put", Hold()))
     with pytest.raises(OutcomeUnknownError):
         faulty.put("a", b"late", if_version=ABSENT)
@@ -215,14 +215,14 @@ def test_torn_append_leaves_its_beginning(inner, kept):
 
 
 @pytest.mark.parametrize("fault", [Tear(1), Hold()])
-def test_fault_that_cannot_happen_to_a_call_is_told(inner, fault):
+def test_fault_that_does_not_apply_to_a_call_is_refused(inner, fault):
     faulty = with_faults(inner, on("get", fault))
 
     with pytest.raises(ValueError, match="does not apply to get"):
         faulty.get("a")
 
 
-def test_another_thread_of_a_crashed_process_hears_no_answer(inner):
+def test_another_thread_of_a_crashed_process_gets_no_answer(inner):
     faulty = with_faults(inner)
     begun, crashed = threading.Event(), threading.Event()
 
@@ -370,7 +370,7 @@ def test_power_cut_kills_every_handle_and_frees_its_locks(open_inner):
     other.close()
 
 
-def test_disk_goes_below_faults(open_inner):
+def test_faults_can_be_injected_over_a_power_cut_disk(open_inner):
     disk = PowerCutDisk(open_inner)
     faulty = with_faults(disk.open(), on("append", Tear(3), nth=2))
     faulty.append("p/0", b"synced,", expected_size=0)
