@@ -163,7 +163,7 @@ def test_bucket_script_tells_when_the_keys_are_wrong(ceph_rgw):
 
 def test_page_opens_the_servers_with_the_settings():
     page = (DOCKER / "README.md").read_text()
-    exported = dict(re.findall(r"^export (\w+)=(\S+)$", page[: page.index("Ceph: the same")], re.MULTILINE))
+    exported = dict(re.findall(r"^export (\w+)=(\S+)$", page[: page.index("For Ceph, the same")], re.MULTILINE))
     shown = dict(re.findall(r"^    (\w+)=\"(.+?)\",", page, re.MULTILINE))
 
     server = own.from_environment(exported)
