@@ -39,6 +39,8 @@ quick: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m 'not slow and not servers' $(or $(ARGS),$(QUICK_TESTS))
 
 # With nothing but the extra `testing`: what else a test needs, it must ask for, and what it reads must be in there.
+sdist: export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
+sdist: export PIP_BUILD_CONSTRAINT := $(CURDIR)/constraints.txt
 sdist:
 	rm -rf build/sdist
 	$(PYTHON) -m venv build/sdist/venv

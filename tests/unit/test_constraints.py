@@ -44,9 +44,12 @@ def test_constraints_are_names_and_versions_in_order_and_nothing_else():
 
 def test_make_installs_nothing_without_the_constraints_but_pip():
     makefile = REPOSITORY.joinpath("Makefile").read_text()
+    recipes = dict(re.findall(r"^([\w-]+):\n((?:\t.*\n)+)", makefile, re.MULTILINE))
 
     assert re.findall(r"\$\(PIP\)(.*)", makefile) == [
         " --constraint constraints.txt --build-constraint constraints.txt",
         " --upgrade pip",
     ]
-    assert makefile.count("-m pip install") == 1
+    assert makefile.count("pip install") - recipes["sdist"].count("pip install") == 1
+    for name in ("PIP_CONSTRAINT", "PIP_BUILD_CONSTRAINT"):  # other processes install there
+        assert f"\nsdist: export {name} := $(CURDIR)/constraints.txt\n" in makefile
