@@ -1,4 +1,4 @@
-"""Durable appends on a local disk, one event at a time and in batches, beside everybody's."""
+"""Durable appends on a local disk, one event at a time and in batches, beside those of all peers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _SLOW = {"deltalake": 20}  # a fraction of the events is enough where a commit t
 
 
 def single(folder: Path, size: Size) -> Iterator[Result]:
-    """One event a commit."""
+    """One event for each commit."""
     name = "durable single append, local"
     events = list(departures(size.single))
     with bucketlog.open(folder / "single") as store, closing(BareFile(folder / "bare")) as bare:
@@ -48,7 +48,7 @@ def single(folder: Path, size: Size) -> Iterator[Result]:
 
 
 def batched(folder: Path, size: Size) -> Iterator[Result]:
-    """A thousand events a commit, real ones beside all peers, generated ones beside SQLite."""
+    """A thousand events for each commit: real ones beside all peers, generated ones beside SQLite."""
     for source in SOURCES:
         name = f"durable append in batches of {BATCH:,}, {source}"
         events = list(SOURCES[source](BATCH * size.batches))
@@ -61,7 +61,7 @@ def batched(folder: Path, size: Size) -> Iterator[Result]:
 
 
 def random_ids(folder: Path, size: Size) -> Iterator[Result]:
-    """What it costs that ids say nothing of their time, on a log that is small."""
+    """What ids cost that do not contain their time, on a small log."""
     events = list(departures(BATCH * size.batches))
     with bucketlog.open(folder / "ids-random") as store, bucketlog.open(folder / "ids-uuid7") as other:
         yield compare(

@@ -1,4 +1,4 @@
-"""The events that are measured: real departures, repeated with new ids where more are wanted, and generated ones."""
+"""The events to measure with: real departures, repeated with new ids where more are needed, and generated ones."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _WORDS = tuple(
 
 
 def random_id() -> str:
-    """Return an id that says nothing of its time."""
+    """Return an id that does not contain its time."""
     return str(uuid.uuid4())
 
 
@@ -51,9 +51,9 @@ IDS: dict[str, Callable[[], str]] = {"uuid7": new_id, "random": random_id}
 
 
 def departures(count: int, *, ids: str = "uuid7", years: int = 0) -> Iterator[Event]:
-    """Yield so many departures in the order of their time, each with a new id.
+    """Yield `count` departures in order of time, each with a new id.
 
-    The year is repeated as often as needed; the last repetition is 2013, or so many years later.
+    The year is repeated as often as needed; the last repetition is 2013, or `years` years later.
     """
     make_id, replace = IDS[ids], msgspec.structs.replace
     real = _real(min(count, FLIGHTS))
@@ -101,7 +101,7 @@ def batches(events: Iterable[T], size: int = BATCH) -> Iterator[list[T]]:
 
 
 def line_bytes(event: Event) -> int:
-    """Return how many bytes an event takes in a log, its commit's trailer not counted."""
+    """Return how many bytes an event takes in a log, without its commit's trailer."""
     return len(encode_lines(check_events([event], where="benchmark"), indexes=(0,), where="benchmark"))
 
 
@@ -122,7 +122,7 @@ _read: list[Event] = []
 
 
 def _real(count: int) -> list[Event]:
-    """Return at least the first so many rows, read once."""
+    """Return at least the first `count` rows, read once."""
     if len(_read) < count:
         _read.extend(itertools.islice(_unread, count - len(_read)))
         gc.collect()

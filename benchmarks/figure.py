@@ -51,7 +51,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Panel:
-    """One diagram; what is measured is multiplied with `factor` to be in `unit`."""
+    """One diagram; `factor` converts what is measured to `unit`."""
 
     title: str
     unit: str

@@ -19,15 +19,15 @@ class ProbeError(Exception):
 
 
 def environment() -> dict[str, str]:
-    """Return the environment of an installed program: its bytecode is kept, so that no module is compiled again."""
+    """Return the environment of an installed program: bytecode is kept, so no module is compiled again."""
     return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
 def run_fresh(probe: str, **arguments: object) -> dict[str, Any]:
     """Run a probe of `probes.py`, and return what it found.
 
-    To that is added `peak_bytes`, the peak of all resident memory (shared libraries, files that are mapped and heap),
-    and `anonymous_bytes`, the highest that was seen of the heap alone; 0 where the system does not tell.
+    The result also has `peak_bytes`, the peak of all resident memory (shared libraries, mapped files and heap), and
+    `anonymous_bytes`, the highest value seen for the heap alone; 0 where the system does not report it.
 
     Raises:
         ProbeError: It failed.

@@ -24,8 +24,8 @@ class Result:
         name: What is measured.
         peer: What it is measured against, or how.
         unit: Of both figures.
-        ours: The median of the rounds; None where it could not be measured, and `note` says why.
-        theirs: The same of the peer; None where there is none, or it is missing, and `note` says why.
+        ours: The median of the rounds; None if it could not be measured, and `note` says why.
+        theirs: The same for the peer; None if there is none, or it is missing, and `note` says why.
         ratio: How many times as fast ours is, whether the figures are rates or times.
         target: `ratio 0.9`, `at-least 1000000` or `at-most 200`; empty where nothing was promised.
         note: What is missing and why, or what is counted.
@@ -41,7 +41,7 @@ class Result:
     note: str = ""
 
     def met(self) -> bool | None:
-        """Whether the ratio (or our figure, where the target names one) reaches the target; None if nobody can say."""
+        """Whether the ratio (or our figure, where the target names one) reaches the target; None if unknown."""
         kind, _, value = self.target.partition(" ")
         figure = self.ratio if kind == "ratio" else self.ours
         if not self.target or figure is None:
@@ -51,7 +51,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Work(Generic[T]):
-    """What is timed: `run` is given what `prepare` made outside that time, and returns how many things it did."""
+    """What to time: `run` gets what `prepare` made, which is not timed, and returns how many things it did."""
 
     prepare: Callable[[], T]
     run: Callable[[T], int]
@@ -97,7 +97,7 @@ def compare_times(
     rounds: int = ROUNDS,
     note: str = "",
 ) -> Result:
-    """Compare two calls that time themselves and return what is better when it is less, ABAB…."""
+    """Compare two calls that time themselves and return figures where less is better, ABAB…."""
     times = [(ours(), theirs()) for _ in range(rounds)]
     return Result(
         name,

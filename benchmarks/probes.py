@@ -1,4 +1,4 @@
-"""What is measured in a process of its own: `python -m benchmarks.probes NAME '{"url": …}'`.
+"""What is measured in a separate process: `python -m benchmarks.probes NAME '{"url": …}'`.
 
 A probe prints one JSON object: what it found, and the peak of its memory. It imports little, as all of it would count.
 """
@@ -23,7 +23,7 @@ STREAM = "events"
 
 
 def build(url: str, *, count: int, ids: str, known: int) -> dict[str, object]:
-    """Make a log of departures in commits of 1,000; return so many of its ids."""
+    """Make a log of departures in commits of 1,000; return some of its ids."""
     from .data import batches, departures
 
     kept: list[str] = []
@@ -95,7 +95,7 @@ def append(url: str, *, single: int, batches: int, ids: str) -> dict[str, object
 
 
 def write(url: str, *, ids: str, count: int) -> dict[str, object]:
-    """Append little, cold, without any data at hand: its memory is that of a writer."""
+    """Append a little in a cold process that holds no other data: its memory is that of a writer."""
     from uuid import uuid4
 
     with bucketlog.open(url, create=False) as store:
@@ -107,7 +107,7 @@ def write(url: str, *, ids: str, count: int) -> dict[str, object]:
 
 
 def recent(url: str, *, subjects: list[str], seconds_max: float) -> dict[str, object]:
-    """Ask for the newest 20 events of one subject after the other, in one process that stays."""
+    """Ask for the newest 20 events of one subject after the other, in one process."""
     with bucketlog.open(url, create=False, read_only=True) as store:
         stream = store.stream(STREAM)
         return _timed(lambda subject: stream.recent(20, subject=subject), subjects, seconds_max)
@@ -160,7 +160,7 @@ def _at(ordered: list[float], share: float) -> float:
 
 
 def _peak_bytes() -> int:
-    """Return the most memory that was ever resident, pages of mapped files among it."""
+    """Return the peak of resident memory, including pages of mapped files."""
     status = Path("/proc/self/status")
     if status.exists():  # ru_maxrss is inherited from the process that started this one
         line = next(one for one in status.read_text(encoding="utf-8").splitlines() if one.startswith("VmHWM"))

@@ -1,8 +1,8 @@
 """Where the time goes, and what the machine allows: `python -m benchmarks.profile [NAME …]`, or `make profile`.
 
-The main thread is looked at a thousand times a second while it appends or reads. A look that comes late, as Python is
-inside a long call, counts for all the time since the one before, so that shares are shares of the wall clock. What
-other threads do shows in the processor time alone.
+The main thread is sampled a thousand times a second while it appends or reads. A sample that comes late, because Python
+is inside a long call, counts for all the time since the last one, so shares are shares of wall-clock time. The work of
+other threads appears in the processor time only.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _ROUNDS = 5
 
 
 class Looks:
-    """A context manager that notes on which line of bucketlog the main thread is."""
+    """A context manager that samples on which line of bucketlog the main thread is."""
 
     def __init__(self) -> None:
         self.seconds: defaultdict[tuple[str, int, str], float] = defaultdict(float)
@@ -97,7 +97,7 @@ class Looks:
 
 
 def single_appends(folder: Path, events: Sequence[Event]) -> None:
-    """One event a commit."""
+    """One event for each commit."""
     with bucketlog.open(folder / "single") as store:
         stream = store.stream("events")
         some = fresh(events[:5000])
@@ -109,7 +109,7 @@ def single_appends(folder: Path, events: Sequence[Event]) -> None:
 
 
 def batched_appends(folder: Path, events: Sequence[Event]) -> None:
-    """A thousand events a commit."""
+    """A thousand events for each commit."""
     with bucketlog.open(folder / "batched") as store:
         stream = store.stream("events")
         given = list(batches(fresh(events)))
@@ -149,7 +149,7 @@ def _replay(stream: Stream, state: str) -> None:
 
 
 def limits(folder: Path, events: Sequence[Event]) -> None:
-    """What each step costs by itself, on the same bytes: nothing that takes it can be faster."""
+    """What each step costs by itself, on the same bytes: a lower bound for everything that needs it."""
     lines = check_events(events, where="profile")
     body = encode_lines(lines, indexes=range(len(lines)), where="profile")
     size = len(body) / len(events)
@@ -177,7 +177,7 @@ def _steps(folder: Path, events: Sequence[Event], lines: Sequence[Line], body: b
     yield "crc32", _best(lambda: crc32(body))
     yield "finding the ends of lines (count)", _best(lambda: body.count(b"\n"))
 
-    # In batches, and below in blocks, as one would do it: a list of everything is slower by what its memory costs.
+    # In batches, and below in blocks, as a program would: a list of everything is slower because of its memory.
     encoder, given, checked = msgspec.json.Encoder(), list(batches(events)), list(batches(lines))
     yield (
         "msgspec, checking and converting",
@@ -229,8 +229,8 @@ PROFILES = {"single": single_appends, "batch": batched_appends, "replay": replay
 
 def main() -> None:
     parser = argparse.ArgumentParser("python -m benchmarks.profile", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(PROFILES)}; all unless given")
-    parser.add_argument("--events", type=int, default=100_000, help="how many departures (100,000 unless given)")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"any of {', '.join(PROFILES)} (default: all)")
+    parser.add_argument("--events", type=int, default=100_000, help="how many departures (default: 100,000)")
     options = parser.parse_args()
     if unknown := set(options.names) - PROFILES.keys():
         parser.error(f"no such profile: {', '.join(sorted(unknown))}; there are {', '.join(PROFILES)}")

@@ -1,4 +1,4 @@
-"""Full replays of a local log, live and compacted, beside everybody's."""
+"""Full replays of a local log, live and compacted, beside those of all peers."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def _envelopes(store: EventStore, sqlite: Peer, size: Size, state: str) -> Itera
         def ours(stream: Stream = stream) -> int:
             return envelopes(stream)
 
-        real = source == "departures"  # which is what the peers hold
+        real = source == "departures"  # which is what the peers contain
         yield compare(
             title,
             ours=ours,
@@ -147,7 +147,7 @@ def _not_compacted(note: str) -> Iterator[Result]:
 
 @contextmanager
 def one_core() -> Iterator[bool]:
-    """Hold this process's threads, those made later too, to one processor; yield whether that is possible."""
+    """Pin this process's threads, including later ones, to one processor; yield whether that is possible."""
     if not hasattr(os, "sched_setaffinity"):
         yield False
         return

@@ -1,6 +1,6 @@
 """The table on standard output, the same as JSON with what the machine was, and as Markdown for docs/performance.md.
 
-`python -m benchmarks.report bench.json` prints the Markdown of a run that was written down.
+`python -m benchmarks.report bench.json` prints the Markdown of a saved run.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ HEADER = f"{'what':72} {'ours':>12} {'peer':>12} {'ratio':>7}  {'target':>12} {'
 
 
 def machine(folder: Path) -> dict[str, object]:
-    """Tell on what was measured: figures travel badly without it."""
+    """Describe the machine: figures mean little without it."""
     return {
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
@@ -42,7 +42,7 @@ def machine(folder: Path) -> dict[str, object]:
 
 
 def told(facts: dict[str, object]) -> str:
-    """Say a machine's facts in a line."""
+    """Return a machine's facts in one line."""
     gigabytes = int(str(facts["memory_bytes"])) / 1024**3
     return (
         f"{facts['processor']}, {facts['cores']} cores, {gigabytes:.0f} GiB; {facts['filesystem']}; {facts['system']}; "
@@ -51,7 +51,7 @@ def told(facts: dict[str, object]) -> str:
 
 
 def show(results: Iterable[Result], *, as_json: bool = False) -> None:
-    """Print a table, or one JSON object a line, as the results come."""
+    """Print results as they come: a table, or one JSON object for each line."""
     if as_json:
         for one in results:
             print(json.dumps(as_object(one)), flush=True)
@@ -77,7 +77,7 @@ def row(one: Result) -> str:
 
 
 def summary(results: Sequence[Result], *, largest: int) -> str:
-    """Say how many of the targets were met, and which were not; `largest` is the size of the largest log."""
+    """Return how many targets were met, and which were not; `largest` is the size of the largest log."""
     judged = [one for one in results if one.target]
     missed = [one for one in judged if one.met() is False]
     unknown = [one for one in judged if one.met() is None]
@@ -102,7 +102,7 @@ def write_json(
     facts: dict[str, object],
     size: str,
 ) -> None:
-    """Write all that was measured: `results` as in the table, `curves` one object a log."""
+    """Write everything measured: `results` as in the table, `curves` as one object for each log."""
     whole = {
         "format": "bucketlog.bench/1",
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -153,7 +153,7 @@ def _processor() -> str:
 
 
 def _filesystem(folder: Path) -> str:
-    """Return the kind of filesystem that a folder is on, as far as Linux tells."""
+    """Return the kind of filesystem that a folder is on, if Linux reports it."""
     mounts = Path("/proc/self/mounts")
     if not mounts.exists():
         return "unknown filesystem"

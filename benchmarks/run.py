@@ -1,7 +1,7 @@
 """Measure bucketlog against its peers: `python -m benchmarks.run [--size quick] [NAME …]`.
 
-Each line is one comparison, both sides in the same run, on the same disk and the same events. It is written below
-`$BUCKETLOG_BENCH_DIR`, or below the current directory: on a real disk, as /tmp may be memory.
+Each line is one comparison, both sides in the same run, on the same disk and the same events. Files are written below
+`$BUCKETLOG_BENCH_DIR`, or below the current directory, which should be on a real disk (/tmp may be in memory).
 """
 
 from __future__ import annotations
@@ -48,10 +48,10 @@ SUBJECTS: dict[str, Subject] = {
 
 def main() -> None:
     parser = argparse.ArgumentParser("python -m benchmarks.run", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(SUBJECTS)}; all unless given")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"any of {', '.join(SUBJECTS)} (default: all)")
     parser.add_argument("--size", choices=SIZES, default="full", help="how much is measured")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there too")
-    parser.add_argument("--figure", type=Path, metavar="FILE.svg", help="draw the scaling curves there")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write all figures to this file")
+    parser.add_argument("--figure", type=Path, metavar="FILE.svg", help="draw the scaling curves in this file")
     parser.add_argument("--events-max", type=int, metavar="N", help="leave larger logs out of the scaling curves")
     options = parser.parse_args()
     if unknown := set(options.names) - SUBJECTS.keys():

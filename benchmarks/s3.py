@@ -1,4 +1,4 @@
-"""S3, on a MinIO that is started here: commits and replays beside the bare client, and how many requests they take."""
+"""S3, on a MinIO that this module starts: commits and replays beside the bare client, and their requests."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Requests:
 
 @contextmanager
 def _counted(server: Server) -> Iterator[tuple[dict[str, str], Requests]]:
-    """Yield options that lead through a proxy, and what is counted there."""
+    """Yield options that lead through a proxy, and what the proxy counts."""
     requests = Requests()
 
     def plan(number: int, method: str) -> Fault:
@@ -120,7 +120,7 @@ def _requests_of_one_opening(server: Server, url: str, title: str) -> Result:
 
 
 def _build_segments(server: Server, url: str, count: int) -> None:
-    """Make a log of so many commits: the head is known to one writer, so that each takes one request."""
+    """Make a log of `commits` commits. One writer knows the head, so each takes one request."""
     with bucketlog.open(url, storage_options=server.options) as store:
         stream = store.stream(STREAM)
         for event in departures(count):
@@ -149,7 +149,7 @@ def _replay(server: Server, url: str, folder: Path, size: Size) -> Iterator[Resu
 
 
 def _compare_replay(server: Server, remote: Stream, beside: Stream, size: Size) -> Result:
-    """Compare with what holds a replay back: getting the bytes, or decoding them."""
+    """Compare with what limits a replay: getting the bytes, or decoding them."""
     client, _ = s3_clients.bare_client(server.base_url, server.options)
     prefix = remote.url("0").removeprefix("s3://").partition("/")[2]
     keys = [one["path"] for page in obstore.list(client, prefix) for one in page if one["path"].endswith(".zst")]

@@ -1,8 +1,8 @@
 """Measure S3 through its clients: `python -m benchmarks.s3_clients [--quick] [--json] [--endpoint-url URL]`.
 
-Ours is bucketlog over obstore; the peers are bucketlog over s3fs, and the bare obstore, which puts as many bytes under
-a name if it is free, or gets the same objects. Without an endpoint a MinIO is started here; with one, keys and region
-come from the environment (`AWS_*`), and the bucket is `--bucket`.
+Ours is bucketlog over obstore. The peers are bucketlog over s3fs, and bare obstore, which puts as many bytes under a
+name if it is absent, or gets the same objects. Without an endpoint this starts a MinIO; with one, keys and region come
+from the environment (`AWS_*`), and the bucket is `--bucket`.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def minio() -> Iterator[tuple[str, dict[str, str]]]:
 
 @contextmanager
 def given(endpoint_url: str, bucket: str) -> Iterator[tuple[str, dict[str, str]]]:
-    """Yield a bucket's URL on a server that runs, and the options with which it is opened."""
+    """Yield the URL of a bucket on a running server, and the options to open it with."""
     names = ("access_key_id", "secret_access_key", "session_token", "region")
     options = {name: os.environ[f"AWS_{name.upper()}"] for name in names if f"AWS_{name.upper()}" in os.environ}
     yield f"s3://{bucket}", {"endpoint_url": endpoint_url, **options}
@@ -66,7 +66,7 @@ def bare_client(url: str, options: dict[str, str]) -> tuple[S3Store, str]:
 
 
 def measure(url: str, options: dict[str, str], *, quick: bool) -> list[Result]:
-    """Compare commits with conditional puts, and a replay with gets, one commit an object."""
+    """Compare commits with conditional PUTs, and a replay with GETs, one object for each commit."""
     commits, rounds = (20, 3) if quick else (100, 5)
     client, prefix = bare_client(url, options)
     stores = {
@@ -151,10 +151,10 @@ def measure(url: str, options: dict[str, str], *, quick: bool) -> list[Result]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--endpoint-url", help="a server that runs; a MinIO is started unless given")
-    parser.add_argument("--bucket", default="bucketlog", help="a bucket on that server (bucketlog unless given)")
+    parser.add_argument("--endpoint-url", help="a running server (default: start a MinIO)")
+    parser.add_argument("--bucket", default="bucketlog", help="a bucket on that server (default: bucketlog)")
     parser.add_argument("--quick", action="store_true", help="fewer commits and rounds")
-    parser.add_argument("--json", action="store_true", help="one object a line")
+    parser.add_argument("--json", action="store_true", help="print one JSON object for each line")
     chosen = parser.parse_args()
     server = given(chosen.endpoint_url, chosen.bucket) if chosen.endpoint_url else minio()
     with server as (url, options):

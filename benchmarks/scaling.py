@@ -1,7 +1,7 @@
-"""The cost as the log grows: logs of several sizes, with ids that tell their time and with random ones, in turn.
+"""The cost as the log grows: logs of several sizes, with time-ordered and with random ids, in turn.
 
 Every figure is the median of rounds; in each round all logs are measured one after the other, each in a fresh process.
-The files are in the page cache all the time: what is cold is the process.
+The files are in the page cache all the time: cold means a cold process.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _SINGLE, _BATCHES = 200, 5
 
 @dataclass
 class Log:
-    """A log of one size, and what was measured on it: all rounds by name; figures are in what the name ends with."""
+    """A log of one size, and what was measured on it: all rounds, by a name that ends with the unit."""
 
     events: int
     ids: str
@@ -274,7 +274,7 @@ def _ratio(title: str, ours: Log, theirs: Log, name: str, *, peer: str, target: 
 
 
 def _beside_sqlite(log: Log, path: Path, size: Size) -> Iterator[Result]:
-    """Compare what an index is for with SQLite's."""
+    """Compare lookups by index with SQLite's."""
     _tell(f"building a table of {log.events:,} in SQLite")
     n, peer = f"{log.events:,} events", "SQLite, index on subject and time"
     subjects = some_subjects(size.queries, among=size.curve[0])

@@ -1,4 +1,4 @@
-"""What is measured of signals in a process of its own: `python -m benchmarks.signal_probes NAME '{"workspace": …}'`.
+"""What is measured of signals in a separate process: `python -m benchmarks.signal_probes NAME '{"workspace": …}'`.
 
 A probe does the same with both stores, and prints one JSON object. What it imports first is not counted.
 """
@@ -89,7 +89,7 @@ def main() -> None:
     if arguments.pop("peer", False):
         from .peers.metaspn import open_store
     print(json.dumps(PROBES[sys.argv[1]](open_store, **arguments)), flush=True)
-    # Nothing is closed: what is not compacted is to stay so, and a first write begins to compact the days before it.
+    # Nothing is closed: live days must stay live, and a first write begins to compact the days before it.
     os._exit(0)
 
 

@@ -1,7 +1,7 @@
 """Signals beside metaspn-store: ours is on the disk when a write returns, the peer's is in the page cache.
 
-The peer reads its whole history for a question about the newest signals, and before its first write. It is measured on
-one history that it gets through in seconds, and asked each question once; the lines say how many signals that is.
+The peer reads its whole history to find the newest signals, and before its first write. So it is measured on one
+history that it can read in seconds, with each question asked once; the lines say how many signals that is.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 
 WRITE_TARGET, REPLAY_TARGET = "ratio 3", "ratio 20"
 ANSWER_TARGET = "at-most 50"
-_SMALLER = 10  # than the logs of the scaling curves are the histories
-_BESIDE_SMALLER = 30  # than the logs that are replayed beside others is the one that the peer has to get through
+_SMALLER = 10  # times smaller than the logs of the scaling curves
+_BESIDE_SMALLER = 30  # times smaller than the replayed logs: the history that the peer has to read
 _BESIDE_MIN = 300
 _CARRIERS = ("UA", "B6", "EV", "DL")
 _SOURCES = ("boards.EWR", "boards.JFK", "boards.LGA")
@@ -88,7 +88,7 @@ def signals(folder: Path, size: Size) -> Iterator[Result]:
 
 
 def _departed(count: int) -> Iterator[SignalEnvelope]:
-    """Yield so many departures as signals, their ids new and no UUIDs that tell their time, as programs make them."""
+    """Yield `count` departures as signals with new ids, which are not time-ordered UUIDs, as programs make them."""
     return map(_signal_of, departures(count, ids="random"))
 
 
@@ -114,7 +114,7 @@ def _renamed(given: Iterable[SignalEnvelope], *, today: bool) -> list[SignalEnve
 
 
 def _build(history: History) -> None:
-    """Write a history, which compacts the days that are over; copy it day by day for one that is not compacted."""
+    """Write a history, which compacts finished days; copy it day by day for one that is not compacted."""
     _tell(f"building a history of {history.count:,}")
     with SignalStore(history.workspace("compacted")) as store:
         for batch in batches(_departed(history.count), 10 * BATCH):
@@ -161,7 +161,7 @@ def _writes(folder: Path, size: Size, peer: PeerStore | None, missing: str) -> I
 
 
 class _Writing:
-    """Writes signals to a new workspace; a call returns the seconds that one took."""
+    """Writes signals to a new workspace; a call returns the seconds for each signal."""
 
     def __init__(
         self, open_store: Callable[[Path], Any], folder: Path, given: list[SignalEnvelope], *, today: bool
@@ -175,7 +175,7 @@ class _Writing:
         store = self._open(next(self._workspaces))
         store.write_signal(replace(signals[0], signal_id=f"opened/{random_id()}"))
         gc.collect()
-        gc.freeze()  # or each collection would walk over all that is still to be written, which no program holds
+        gc.freeze()  # or each collection would walk over signals that a real program would not hold yet
         started = perf_counter()
         store.write_signals(signals)
         seconds = perf_counter() - started
@@ -185,7 +185,7 @@ class _Writing:
 
 
 def _as_rates(times: Result, unit: str) -> Result:
-    """Return what was measured in seconds for one as how many a second."""
+    """Convert seconds for each signal to signals a second."""
     return replace(
         times,
         unit=unit,
@@ -235,7 +235,7 @@ def _answers(
         for state in _STATES:
             for history in histories:
                 yield _line(question, title, state, history, theirs.get(f"{question} "), about, missing)
-            if question != "aircraft":  # of which a small history has fewer than are asked for
+            if question != "aircraft":  # a small history has fewer of them than are asked for
                 yield _growth(question, title, state, histories)
 
 
@@ -286,7 +286,7 @@ def _line(
 
 
 def _growth(question: str, title: str, state: str, histories: list[History]) -> Result:
-    """Tell whether an answer costs the same in the largest history as in the smallest."""
+    """Compare the cost of an answer in the largest history with that in the smallest."""
     small, large = histories[0], histories[-1]
     few, many = (statistics.median(one.found[f"{question} {state}"]) * 1000 for one in (small, large))
     grown = f"{large.count:,} / {small.count:,} signals"

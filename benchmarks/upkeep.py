@@ -9,11 +9,11 @@ if TYPE_CHECKING:
 
 
 class NotThereYetError(Exception):
-    """What was to be measured is not in this version of bucketlog; the message is for the table."""
+    """This version of bucketlog does not have what was to be measured; the message is for the table."""
 
 
 class Compacted(NamedTuple):
-    """What became of a stream: bytes of the segments that were merged, and of those that they became."""
+    """What a compaction did: the bytes of the merged segments, and of the compacted ones."""
 
     bytes_before: int
     bytes_after: int

@@ -1,6 +1,6 @@
-"""What others do with the same events: one module a peer, each used as its documentation has it.
+"""What others do with the same events: one module for each peer, used as its documentation recommends.
 
-A peer that is not installed, or does not start, is missing: the table says so and why.
+A peer that is not installed, or does not start, is missing; the table says why.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Peer(Protocol):
     label: str  # its name, version and settings, for the table
 
     def append(self, events: Sequence[Event]) -> None:
-        """Append events in one transaction, and return when they are as durable as the peer makes them."""
+        """Append events in one transaction; return when they are as durable as the peer makes them."""
         ...
 
     def replay(self) -> int:
@@ -35,7 +35,7 @@ class Peer(Protocol):
         ...
 
     def close(self) -> None:
-        """Let go of files, connections and servers."""
+        """Release files, connections and servers."""
         ...
 
 

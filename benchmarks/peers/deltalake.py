@@ -59,7 +59,7 @@ class Table:
         return count
 
     def close(self) -> None:
-        """Let go of nothing: a table holds no file open."""
+        """Do nothing: a table keeps no file open."""
 
 
 def open_peer(folder: Path) -> Table:

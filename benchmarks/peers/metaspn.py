@@ -1,4 +1,4 @@
-"""metaspn-store: a file of JSON lines a day, ids in memory, nothing synced; `bucketlog.signals` has its surface."""
+"""metaspn-store: a file of JSON lines for each day, ids in memory, nothing synced; `bucketlog.signals` has its API."""
 
 from __future__ import annotations
 
@@ -14,5 +14,5 @@ LABEL = f"metaspn-store {version('metaspn-store')}, not durable"
 
 
 def open_store(workspace: Path) -> FileSystemStore:
-    """Open a workspace, a new one too."""
+    """Open a workspace, or create one."""
     return FileSystemStore(workspace)

@@ -1,4 +1,4 @@
-"""SQLite: a table of events as one would write it, in WAL mode with synchronous=FULL; payloads by `json`."""
+"""SQLite: a table of events as you would write it, in WAL mode with synchronous=FULL; payloads by `json`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class EventTable:
     label = f"SQLite {sqlite3.sqlite_version}, WAL, synchronous=FULL"
 
     def __init__(self, path: Path, *, indexed: bool = False) -> None:
-        """Open or make a database; `indexed` also by subject and time."""
+        """Open or create a database; with `indexed`, also by subject and time."""
         self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         self._db.execute("pragma journal_mode=wal")
         self._db.execute("pragma synchronous=full")

@@ -1,4 +1,4 @@
-"""UmaDB, from the PyPI package of that name: its server runs here on loopback, and its client is in this process."""
+"""UmaDB, from the PyPI package of that name: its server runs on loopback, its client in this process."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _START_SECONDS = 20
 
 
 class Server:
-    """A server of its own; it makes two fdatasync calls a commit."""
+    """A server that only this uses; it makes two fdatasync calls for each commit."""
 
     label = f"UmaDB {version('umadb')}, server on loopback"
 

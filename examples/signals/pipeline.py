@@ -3,21 +3,22 @@
 python examples/signals/pipeline.py                        # a week of flights, in demo/signals
 python examples/signals/pipeline.py s3://bucket/pipeline   # or anywhere else
 
-Day by day, five workers hand each other signals:
+Day by day, five workers pass signals to each other:
 
     ingest      what the boards of the airports said: a flight is announced, departs, or is cancelled
     resolve     whom that is about: a carrier, a route, an aircraft
     score       how likely an announced flight is to leave on time, by what was learned up to the day before
     recommend   the flights with a good score; each of them is an outcome to wait for
-    learn       how it turned out, as emissions; and what the next day's scores are made of, as a document
+    learn       how it turned out, as emissions; and the basis of the next day's scores, as a document
 
-Kill it at any moment and start it again: it goes on where it was, and ends with the result of a run that nobody
-disturbed. Three habits make it so:
+Kill it at any moment and start it again: it resumes where it was, and ends with the same result as an undisturbed
+run. Three habits make that work:
 
-1.  A worker moves its checkpoint when all that it made of a batch is stored, and not before. A batch may then be
-    dealt with twice, and is never left out.
-2.  The id of what a worker writes is made of the id of what it comes from. What is written twice is stored once.
-3.  Times and contents come from the signals too, never from the clock. Twice gives the same.
+1.  A worker moves its checkpoint only when everything that it made from a batch is stored. So a batch may be handled
+    twice, but is never left out.
+2.  A worker makes the id of what it writes from the id of what it read. So a record that is written twice is stored
+    once.
+3.  Times and contents come from the signals too, never from the clock. So the second result equals the first.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ class Day(NamedTuple):
 
 
 def ingest(store: SignalStore, day: Day, boards: Sequence[SignalEnvelope]) -> Iterator[int]:
-    """Store what came in from outside. Where that cannot be asked for again, store it before you confirm it."""
+    """Store what came in from outside. If you cannot ask for it again, store it before you confirm it."""
 
     def read_on(*, checkpoint: ReplayCheckpoint | None) -> Iterator[SignalEnvelope]:
         start = day.start if checkpoint is None else max(day.start, checkpoint.last_timestamp)
@@ -71,7 +72,7 @@ def ingest(store: SignalStore, day: Day, boards: Sequence[SignalEnvelope]) -> It
 
 
 def resolve(store: SignalStore, day: Day) -> Iterator[int]:
-    """Find out whom each signal is about; here that stands in the payload."""
+    """Find out whom each signal is about; here the payload says so."""
     replay = partial(store.iter_signals_from_checkpoint, end=day.end, sources=["boards"])
     for batch in batches(store, "resolve", replay):
         store.write_signals(made_of(one, "resolve", one.payload_type, one.payload, entities(one)) for one in batch)
@@ -99,7 +100,7 @@ def score(store: SignalStore, day: Day) -> Iterator[int]:
 
 
 def recommend(store: SignalStore, day: Day) -> Iterator[int]:
-    """Recommend what has a good score. `RecommendationAttempted` makes it an outcome that is waited for."""
+    """Recommend flights with a good score. `RecommendationAttempted` makes each an outcome to wait for."""
     replay = partial(store.iter_recommendation_signals, start=FIRST_DAY, end=day.end, sources=["score"])
     for batch in batches(store, "recommend", replay):
         good = [one for one in batch if one.payload["score"] >= GOOD_SCORE]
@@ -137,7 +138,7 @@ def learn(store: SignalStore, day: Day) -> Iterator[int]:
 def batches(
     store: SignalStore, worker: str, replay: Callable[..., Iterator[SignalEnvelope]]
 ) -> Iterator[list[SignalEnvelope]]:
-    """Yield what a worker has not dealt with yet; when it asks for the next batch, it is done with this one."""
+    """Yield what a worker has not handled yet; when it asks for the next batch, it is done with this one."""
     checkpoint = store.read_checkpoint(worker)
     signals = replay(checkpoint=checkpoint)
     while batch := list(islice(signals, BATCH_SIGNALS)):
@@ -209,7 +210,7 @@ def record_names(signal: SignalEnvelope) -> tuple[str, str]:
 
 
 def share_on_time(record: dict[str, int]) -> float:
-    """Return a share that is 80 % for whom nothing is known about, and gets nearer to the truth with every flight."""
+    """Return a share that is 80 % while nothing is known, and gets closer to the truth with every flight."""
     return (record.get("on_time", 0) + 16) / (record.get("flights", 0) + 20)
 
 
@@ -217,17 +218,17 @@ def share_on_time(record: dict[str, int]) -> float:
 
 
 def run(store: SignalStore, days: int, *, tell: Callable[[str], None] = lambda _: None) -> int:
-    """Work through days, each worker after the other; go on where an earlier run ended or was killed.
+    """Work through days, one worker after the other; resume where an earlier run ended or was killed.
 
     Returns:
-        How many signals the workers have dealt with, altogether.
+        How many signals the workers have handled, in all.
     """
     boards = read_boards(days)
     handled = 0
     for number in range(days):
         start = FIRST_DAY + timedelta(days=number)
         day = Day(start, start + timedelta(days=1, microseconds=-1))
-        if store.read_daily_digest_snapshot(start) is None:  # it is written last: where it is, the day is done
+        if store.read_daily_digest_snapshot(start) is None:  # it is written last: if it is there, the day is done
             workers = {
                 "ingest": ingest(store, day, boards),
                 "resolve": resolve(store, day),
@@ -258,8 +259,8 @@ def counted(store: SignalStore, day: Day) -> dict[str, int]:
 def main() -> None:
     arguments = argparse.ArgumentParser(description="Which flights will leave on time? Five workers find out.")
     arguments.add_argument("url", nargs="?", default=str(STORE), metavar="URL", help="the workspace, a path or any URL")
-    arguments.add_argument("--days", type=int, default=7, metavar="N", help="how many days of January; 7 unless told")
-    arguments.add_argument("--verbose", action="store_true", help="tell of every batch")
+    arguments.add_argument("--days", type=int, default=7, metavar="N", help="how many days of January (default: 7)")
+    arguments.add_argument("--verbose", action="store_true", help="print every batch")
     options = arguments.parse_args()
     if not 1 <= options.days <= DAYS:
         arguments.error(f"January has days 1 to {DAYS}, not {options.days}")

@@ -1,4 +1,4 @@
-"""What the pipeline found: by day, by carrier, its best bets, and the worst of its advice with how that came about."""
+"""What the pipeline found: by day, by carrier, its best bets, and its worst advice with how that came about."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ console = Console(highlight=False)
 
 
 def show(store: SignalStore, days: int) -> None:
-    """Print what a store holds of the first so many days."""
+    """Print what a store contains for the first `days` days."""
     end = FIRST_DAY + timedelta(days=days, microseconds=-1)
     buckets: dict[str, list[Any]] = store.get_outcome_window_buckets(now=end, start=FIRST_DAY, end=end)
     best = store.get_top_recommendation_candidates(
@@ -54,7 +54,7 @@ def by_day(store: SignalStore, days: int) -> Table:
 
 
 def by_carrier(store: SignalStore, end: datetime, buckets: dict[str, list[Any]]) -> Table:
-    """Tell how many flights of a carrier left on time: of all, and of those that were recommended."""
+    """Print how many flights of a carrier left on time: of all, and of those that were recommended."""
     document = store.read_calibration_snapshot(end)
     records = document["report"] if document else {}
     counts = {name: Counter(one.payload["carrier"] for one in found) for name, found in buckets.items()}
