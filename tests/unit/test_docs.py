@@ -95,6 +95,22 @@ def test_the_two_commands_of_the_readme_are_there():
     assert "336,776" in readme
 
 
+@pytest.mark.parametrize("page", PAGES, ids=IDS)
+def test_make_targets_on_a_page_are_there(page):
+    targets = re.findall(r"^([\w-]+):", REPOSITORY.joinpath("Makefile").read_text(), re.MULTILINE)
+
+    assert set(re.findall(r"(?:`|^)make ([a-z-]+)", page.read_text(), re.MULTILINE)) <= set(targets)
+
+
+def test_files_that_the_architecture_names_are_there():
+    page = REPOSITORY.joinpath("docs", "architecture.md").read_text()
+    paths = set(re.findall(r"(?:`|<i>|, )((?:[a-z_0-9]+/)+[a-z_0-9]+\.py)", page))
+
+    assert len(paths) > 30
+    for path in paths:
+        assert any(REPOSITORY.joinpath(below, path).exists() for below in ("", "src/bucketlog")), path
+
+
 def test_what_contributors_are_to_imitate_is_there():
     page = REPOSITORY.joinpath("CONTRIBUTING.md").read_text()
     paths = set(re.findall(r"`((?:src|backends|tests|docs|benchmarks|docker|\.ci)/[\w./-]*)`", page))
