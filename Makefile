@@ -21,7 +21,7 @@ help:
 	@echo 'make test    run all tests, on real servers too'
 	@echo 'make sdist   build the source distribution and run its unit tests in a fresh environment'
 	@echo 'make servers build or install the servers that the tests run on: MinIO, Ceph RGW, moto'
-	@echo 'make lint    ruff, mypy and pyright'
+	@echo 'make lint    ruff, codespell, mypy and pyright'
 	@echo 'make format  reformat the code'
 	@echo 'make bench   our figures beside those of others; with QUICK=1 in two minutes'
 	@echo 'make profile where the time goes, and what the machine allows'
@@ -58,6 +58,7 @@ servers: $(VENV)/dev.stamp
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell
 	$(BIN)/mypy
 	$(BIN)/mypy tests/typing
 	$(BIN)/pyright
