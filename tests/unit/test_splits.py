@@ -24,7 +24,7 @@ from obstore.store import MemoryStore, S3Store
 import bucketlog
 from bucketlog import Cursor, Event, OffsetRange
 from bucketlog.errors import CapabilityError, OffsetOutOfRangeError, StoreNotFoundError, UnsupportedFormatError
-from bucketlog.reading.splits import _part_evenly, _Stretch
+from bucketlog.reading.splits import _part_evenly, _Span
 from bucketlog.storage.location import Location
 
 from .split_readers import counts_of, places_of
@@ -207,7 +207,7 @@ def stretches(draw):
         here = draw(st.integers(0, 100))
         for events in draw(st.lists(st.integers(1, 50), max_size=6)):
             size = draw(st.integers(1, 1000)) * events
-            made.append(_Stretch(partition, here, here + events, size))
+            made.append(_Span(partition, here, here + events, size))
             here += events
     return made
 
@@ -238,13 +238,13 @@ def test_parts_are_of_about_equal_size(made, n):
 
 
 def test_a_cut_near_the_beginning_of_a_segment_is_made_there():
-    made = [_Stretch("0", first, first + 100, 1000) for first in range(0, 700, 100)]
+    made = [_Span("0", first, first + 100, 1000) for first in range(0, 700, 100)]
 
     parts = _part_evenly(made, 3)  # of 2333 bytes each
 
     assert [(part[0].first, part[-1].next) for part in parts] == [(0, 233), (233, 467), (467, 700)]
     assert [[one.first for one in part] for part in _part_evenly(made, 7)] == [[first] for first in range(0, 700, 100)]
-    many = [_Stretch("0", first, first + 100, 1000) for first in range(0, 2900, 100)]
+    many = [_Span("0", first, first + 100, 1000) for first in range(0, 2900, 100)]
     assert [part[0].first for part in _part_evenly(many, 3)] == [0, 1000, 1900]
 
 
@@ -324,7 +324,7 @@ def test_a_split_is_not_read_from_another_store_at_the_same_place(tmp_path):
     (tmp_path / "bucketlog.json").unlink()
     bucketlog.open(tmp_path).close()
 
-    with pytest.raises(StoreNotFoundError, match="made anew since; make the splits again"):
+    with pytest.raises(StoreNotFoundError, match="recreated since; make the splits again"):
         list(split.read())
 
 

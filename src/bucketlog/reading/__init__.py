@@ -1,1 +1,1 @@
-"""Events out of partitions: readers, tails, `recent`, splits and Arrow."""
+"""Reading a stream's partitions: readers, tails, `recent`, splits and Arrow."""

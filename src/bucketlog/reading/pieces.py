@@ -1,4 +1,4 @@
-"""Pieces: what a read goes through, partition by partition, decoded in pieces of bounded size."""
+"""Pieces: the events of a read, decoded partition by partition in pieces of bounded size."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from bucketlog.log.regions import Region
     from bucketlog.log.stream_state import StreamState
 
-PIECE_BYTES = 128 * 1024  # decoded at once: a few hundred events, which still fit a processor's cache
+PIECE_BYTES = 128 * 1024  # decoded at once: a few hundred events, which fit a processor's cache
 _SMALL_PARTITION_BYTES = 1024 * 1024
-_SAMPLES = 16  # of a piece's events, to see whether their data is looked at
+_SAMPLES = 16  # events of a piece that are checked for whether the caller accessed `data`
 
 
 class Batch(NamedTuple):
-    """Events of one partition in their order; without a filter, `events[i]` has the offset `first_offset + i`."""
+    """Events of one partition, in order. Without a filter, `events[i]` has the offset `first_offset + i`."""
 
     partition: str
     first_offset: int
@@ -35,14 +35,14 @@ class Batch(NamedTuple):
 
 
 class Piece(NamedTuple):
-    """A batch, and the next offset of its partition once all of it was taken."""
+    """A batch, and the partition's next offset after it."""
 
     batch: Batch
     next_offset: int
 
 
 def names_to_read(state: StreamState, after: Cursor, partitions: Sequence[str] | None) -> list[str]:
-    """Return which partitions to read, in their order."""
+    """Return the names of the partitions to read, sorted."""
     if partitions is None:
         return sorted({*state.partitions(), *(name for name, offset in after.items() if offset)})
     if isinstance(partitions, str):
@@ -59,14 +59,14 @@ def read_pieces(
     *,
     stops: Mapping[str, int] | None = None,
 ) -> Iterator[Piece]:
-    """Yield what there is to read.
+    """Yield the events of a stream, in pieces.
 
     Args:
         state: The stream.
         after: As for `read`.
         partitions: As for `read`.
         wanted: The filter.
-        stops: Up to which offsets; a partition that does not reach its one is an error.
+        stops: The offset to stop at in each partition; it is an error if the log ends before it.
     """
     settings = state.stored_settings() or StreamSettings()
     by_day = settings.partition_by == "day"
@@ -82,7 +82,7 @@ def read_pieces(
 def _opened(
     state: StreamState, names: Sequence[str], after: Mapping[str, int], wanted: Filter, stops: Mapping[str, int]
 ) -> Iterator[tuple[PartitionReader, Iterator[Region]]]:
-    """Yield the partitions with their regions, over many small ones ahead of time."""
+    """Yield the partitions with their regions; on an object store, open the next few ahead of time."""
 
     def begin(name: str) -> tuple[PartitionReader, list[Region], Iterator[Region]]:
         reader = state.reader(name)
@@ -90,7 +90,7 @@ def _opened(
         regions = reader.regions(wanted)
         first = next(regions, None)
         begun = [] if first is None else [first]
-        while begun and len(begun) < 64 and sum(one.end for one in begun) < _SMALL_PARTITION_BYTES:
+        while begun and len(begun) < 64 and sum(region.end for region in begun) < _SMALL_PARTITION_BYTES:
             following = next(regions, None)
             if following is None:
                 break
@@ -102,7 +102,7 @@ def _opened(
 
 
 def _once(state: StreamState, piece: Piece, seen: set[int], names: Sequence[str]) -> Piece:
-    """Drop events whose id was handed out before, from another day: two writers raced."""
+    """Drop events whose id an earlier day has too, because two writers raced."""
     batch = piece.batch
     hashes = [hash(event.id) for event in batch.events]
     if seen.isdisjoint(hashes):
@@ -122,17 +122,17 @@ def _once(state: StreamState, piece: Piece, seen: set[int], names: Sequence[str]
 
 
 def pieces(reader: PartitionReader, regions: Iterable[Region], wanted: Filter, *, offset: int) -> Iterator[Piece]:
-    """Decode regions of one partition, from an offset (or the start of the log) on, in pieces of bounded size.
+    """Decode regions of one partition, starting at an offset or the start of the log, in pieces of bounded size.
 
     Args:
-        reader: Of the partition; where it has a `stop`, so have the pieces.
-        regions: What it read.
+        reader: The partition's reader; if it has a `stop`, the pieces end there.
+        regions: What the reader read.
         wanted: The filter.
-        offset: The first event to be handed out.
+        offset: The first event to yield.
 
     Raises:
-        OffsetOutOfRangeError: The partition does not reach where the reader was to stop.
-        CorruptSegmentError: Lines that pass their checksum are no events, or not as many as the trailers say.
+        OffsetOutOfRangeError: The partition ends before the reader's `stop`.
+        CorruptSegmentError: Lines that pass their checksum are not events, or their number is wrong.
     """
     needles = wanted.needles()
     eager = False
@@ -171,8 +171,8 @@ def pieces(reader: PartitionReader, regions: Iterable[Region], wanted: Filter, *
                 yield Piece(Batch(reader.partition, max(here, offset) if first is None else first, found), following)
                 if following == reader.stop:
                     return
-                # A caller who has looked at most of this piece's data will look at that of the next one too, and to
-                # decode a whole piece at once is faster than event by event.
+                # A caller that accessed `data` in most of this piece will do so in the next one, and decoding a whole
+                # piece at once is faster than event by event.
                 eager = eager or sum(map(is_touched, sample)) * 2 > len(sample)
             here = following
     if reader.stop is not None:
@@ -184,7 +184,7 @@ def _cut_off(reader: PartitionReader, offset: int) -> int:
 
 
 def _cut(region: Region) -> Iterator[tuple[int, int, int]]:
-    """Cut a region into pieces, as (start, end, events): between commits, and only large commits between lines."""
+    """Cut a region into pieces, as (start, end, events): between commits, or between the lines of a large commit."""
     start = events = 0
     for span in region.spans:
         events += span.events

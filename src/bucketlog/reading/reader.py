@@ -1,4 +1,4 @@
-"""Readers: the events of a stream, partition by partition, and the cursor to go on from."""
+"""Readers: iterate the events of a stream and keep the cursor to resume from."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ T = TypeVar("T")
 
 
 class Reader(Generic[T]):
-    """Iterates what a stream held when it was reached, and knows where to go on.
+    """Iterates the events of a stream up to its end, once, and knows where to resume.
 
-    Iterating, `next()`, a `with` block and `close()` all work; it is used up once.
+    You can iterate it, call `next()`, use it in a `with` block and close it early.
     """
 
     def __init__(
@@ -30,13 +30,13 @@ class Reader(Generic[T]):
             raise ValueError(msg)
         self._source = source
         self._positions = dict(after)
-        self._taken: Event | None = None  # the last event handed out of a piece that is not through yet
+        self._taken: Event | None = None  # the last event yielded from an unfinished piece
         self._limit = limit
         self._items = unpack(self)
 
     @property
     def cursor(self) -> Cursor:
-        """Where to go on: behind all that was handed out, and all that a filter passed over on the way there."""
+        """Where to resume: just after the last event yielded, skipped ones included."""
         event = self._taken
         if event is None or event.partition is None or event.offset is None:
             return Cursor(self._positions)
@@ -55,7 +55,7 @@ class Reader(Generic[T]):
         self.close()
 
     def close(self) -> None:
-        """Stop reading; the cursor stays."""
+        """Stop reading. The cursor stays valid."""
         self._items.close()  # type: ignore[attr-defined]  # both are generators
         self._source.close()  # type: ignore[attr-defined]
 
@@ -69,13 +69,13 @@ class Reader(Generic[T]):
 
     def _each_batch(self) -> Iterator[Batch]:
         for batch, next_offset in self._pieces():
-            # Whoever has the batch has taken it: the cursor may be saved while it is being worked on.
+            # Moved first: the caller may save the cursor while it works on the batch.
             self._positions[batch.partition] = next_offset
             if batch.events:
                 yield batch
 
     def _pieces(self) -> Iterator[Piece]:
-        """Yield the pieces of the source up to the limit, the last one cut off there."""
+        """Yield the source's pieces up to the limit; the last one is cut there."""
         left = self._limit
         if left is None:
             yield from self._source

@@ -1,7 +1,7 @@
-"""Finding events without reading a stream: the newest ones that match, and one by its id.
+"""Finding events without reading the whole stream: the newest ones that match, and one by its id.
 
-Compacted segments are searched by their indexes, and only the blocks that may hold something wanted are read. Live
-ones, and compacted ones without an index, are read whole.
+Compacted segments are searched by index, and only blocks that may hold a match are read. Live segments, and compacted
+ones without an index, are read whole.
 """
 
 from __future__ import annotations
@@ -32,37 +32,37 @@ if TYPE_CHECKING:
     from bucketlog.log.stream_state import StreamState
 
 _DAYS_ALONE = 4
-_BLOCKS_AT_ONCE = 8  # unpacked before looking whether that was enough; from a directory
+_BLOCKS_AT_ONCE = 8  # unpacked before checking whether that is enough; in a directory
 _BLOCKS_AT_ONCE_REMOTE = 64
-_GAP_BYTES = 512 * 1024  # of an object store: reading over so much is quicker than another request
+_GAP_BYTES = 512 * 1024  # on an object store: reading this much more is faster than another request
 
 
 class _Newest:
-    """The newest `n` of all events that it was shown, by time and id; each place in the log counts once."""
+    """Keeps the newest `n` events that it is shown, by time and id; each offset counts once."""
 
     def __init__(self, n: int) -> None:
         self._n = n
         self._events: dict[tuple[str | None, int | None], Event] = {}
-        self.since: datetime | None = None  # older ones cannot be among them any more
+        self.since: datetime | None = None  # older events cannot be among them
 
     def show(self, events: Sequence[Event]) -> None:
         since = self.since
-        newer = [one for one in events if since is None or one.time >= since]
+        newer = [event for event in events if since is None or event.time >= since]
         if not newer:
             return
-        for one in newer:
-            self._events[one.partition, one.offset] = one
+        for event in newer:
+            self._events[event.partition, event.offset] = event
         if len(self._events) >= self._n:
             best = self.best()
-            self._events = {(one.partition, one.offset): one for one in best}
+            self._events = {(event.partition, event.offset): event for event in best}
             self.since = best[-1].time
 
     def best(self) -> list[Event]:
-        return sorted(self._events.values(), key=lambda one: (one.time, one.id), reverse=True)[: self._n]
+        return sorted(self._events.values(), key=lambda event: (event.time, event.id), reverse=True)[: self._n]
 
 
 def newest(state: StreamState, wanted: Filter, n: int) -> list[Event]:
-    """Return the newest `n` events of a stream that are wanted, newest first by time and id.
+    """Return the newest `n` matching events of a stream, newest first by time and id.
 
     Raises:
         CorruptSegmentError: A segment is damaged.
@@ -74,7 +74,7 @@ def newest(state: StreamState, wanted: Filter, n: int) -> list[Event]:
     days = [name for name in names if day_matches(name, wanted)]
     best: list[Event] = []
     with closing(_newest_of_days(state, days, wanted, n)) as found:
-        while len(best) < n and (newest := next(found, None)) is not None:  # all of an earlier day is older
+        while len(best) < n and (newest := next(found, None)) is not None:  # everything of an earlier day is older
             best += newest[: n - len(best)]
     return best
 
@@ -98,13 +98,13 @@ def _newest_of_days(
     def look(day: str) -> list[Event]:
         return _newest_in(state, [day], wanted, n)
 
-    # What is asked for mostly lies in the last few days. What does not may lie in any of hundreds.
+    # Most queries hit the last few days; the rest may hit any of hundreds.
     yield from map(look, days[:_DAYS_ALONE])
     yield from state.root.side_by_side(look, days[_DAYS_ALONE:])
 
 
 def _newest_in(state: StreamState, partitions: Sequence[str], wanted: Filter, n: int) -> list[Event]:
-    """Return the newest `n` events of some partitions that are wanted, newest first by time and id.
+    """Return the newest `n` matching events of some partitions, newest first by time and id.
 
     Raises:
         CorruptSegmentError: A segment is damaged.
@@ -115,15 +115,15 @@ def _newest_in(state: StreamState, partitions: Sequence[str], wanted: Filter, n:
     indexed: list[tuple[PartitionReader, CompactedSegment]] = []
     for name in partitions:
         indexed += _show_live(state, name, wanted, found)
-    # Segments with newer events first: most of the others need not be looked at.
-    indexed.sort(key=lambda one: one[1].summary.max_time, reverse=True)
+    # Segments with the newest events first, so that most of the others can be skipped.
+    indexed.sort(key=lambda reader_and_segment: reader_and_segment[1].summary.max_time, reverse=True)
     for reader, segment in indexed:
         if found.since is not None and segment.summary.max_time < microseconds(found.since):
             break
         try:
             _show_blocks(reader, segment, wanted, found)
         except NotFoundError:
-            # Merged with others and removed since it was listed.
+            # It was merged with others and removed since it was listed.
             return _newest_in(state, partitions, wanted, n)
         except DamageError as err:
             raise reader.damaged(err) from err
@@ -133,7 +133,7 @@ def _newest_in(state: StreamState, partitions: Sequence[str], wanted: Filter, n:
 def _show_live(
     state: StreamState, partition: str, wanted: Filter, found: _Newest
 ) -> list[tuple[PartitionReader, CompactedSegment]]:
-    """Show what has no index; return the segments that have one."""
+    """Show the events that have no index; return the segments that have one."""
     reader, regions, indexed = _without_indexed(state, partition, wanted)
     for piece in pieces(reader, regions, wanted, offset=-1):
         found.show(piece.batch.events)
@@ -143,17 +143,17 @@ def _show_live(
 def _without_indexed(
     state: StreamState, partition: str, wanted: Filter
 ) -> tuple[PartitionReader, Iterator[Region], list[CompactedSegment]]:
-    """Return a reader, the regions of the segments that have no index, and where the others will be listed."""
+    """Return a reader, the regions of segments without an index, and the list to which it adds the others."""
     reader = state.reader(partition)
     indexed: dict[str, CompactedSegment] = {}
     listing: list[CompactedSegment] = []
 
-    def pass_over(one: Segment) -> bool:
-        segment = reader.open_compacted(one)
+    def pass_over(listed: Segment) -> bool:
+        segment = reader.open_compacted(listed)
         if segment is None:
             return False
-        if one.key not in indexed:  # listed anew, it may come again
-            indexed[one.key] = segment
+        if listed.key not in indexed:  # after another listing it may come again
+            indexed[listed.key] = segment
             listing.append(segment)
         return True
 
@@ -179,18 +179,18 @@ def _show_blocks(reader: PartitionReader, segment: CompactedSegment, wanted: Fil
 def _unpacked(
     reader: PartitionReader, segment: CompactedSegment, places: Sequence[int]
 ) -> Iterator[tuple[Block, bytes]]:
-    """Read blocks, those that lie near each other with one request."""
+    """Read blocks, with one request for those close to each other."""
     gap = 0 if reader.root.appender is not None else _GAP_BYTES
     blocks = segment.blocks
-    run = [places[0]]
-    runs = [run]
+    span = [places[0]]
+    spans = [span]
     for place, following in pairwise(places):
         if blocks[following].start - blocks[place].end > gap:
-            run = []
-            runs.append(run)
-        run.append(following)
-    for run in runs:
-        yield from zip((blocks[place] for place in run), segment.unpack(run), strict=True)
+            span = []
+            spans.append(span)
+        span.append(following)
+    for span in spans:
+        yield from zip((blocks[place] for place in span), segment.unpack(span), strict=True)
 
 
 def _events_of(
@@ -216,7 +216,7 @@ def _events_of(
         region = Region(block.first, block.events, lines, len(lines), segment.key, block.start, [])
         raise reader.not_events(region, err) from err
     start = reader.bounds.start
-    return [one for one in found if one.offset is not None and one.offset >= start]
+    return [event for event in found if event.offset is not None and event.offset >= start]
 
 
 def _by_id_in(state: StreamState, partition: str, event_id: str) -> Event | None:

@@ -1,4 +1,4 @@
-"""Splits: what a stream holds now, parted for parallel readers in other threads, processes or machines."""
+"""Splits: the current events of a stream, divided among readers in other threads, processes or machines."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from bucketlog.reading.pieces import Batch, Piece
     from bucketlog.reading.reader import Reader
 
-_UNPACKED_RATIO = 7  # of a compacted segment's lines to its own size, about
-_UNEVENNESS = 0.1  # of a split's size: as near as that, it is cut where a segment begins, which nobody then reads twice
+_UNPACKED_RATIO = 7  # about: the size of a compacted segment's lines by its own size
+_UNEVENNESS = 0.1  # of a split's size: cut this much off at a segment's start, so that no two splits read it
 
 
 class OffsetRange(NamedTuple):
@@ -43,23 +43,23 @@ class OffsetRange(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """A part of what a stream held when it was parted. Made by `Stream.splits`; read in any thread, process or machine.
+    """A part of a stream's events, made by `Stream.splits` to be read in any thread, process or machine.
 
-    Every read opens the store anew, for reading only, and closes it when the reader is through or closed. The splits of
-    one call overlap nowhere and together hold what a read would have handed out; what was appended since is in none.
-    Only in a stream by day, an id that two writers raced to store on two days comes from both of their splits, where a
-    read would hand it out once.
+    Every read opens the store read-only, and closes it when the reader ends or is closed. The splits of one call do not
+    overlap, and together they hold what a read would have yielded then; later events are in none of them. One
+    exception: if two writers raced to store an id on two days of a stream by day, a read yields it once, but the splits
+    of both days hold it.
 
-    A pickled split holds the options that the store was opened with, credentials among them; what it shows of itself
-    does not. What was found in the environment, such as `AWS_*`, is looked for where it is read. A store in memory, or
-    on a ready object that does not pickle, has splits for the threads of its process: pickling one is a
+    A pickled split contains the options that the store was opened with, including credentials; its `repr` does not.
+    Settings from the environment, such as `AWS_*`, are looked up where the split is read. The splits of a store in
+    memory, or on a ready object that cannot be pickled, work in the threads of this process; pickling one raises
     `CapabilityError`.
 
     Attributes:
-        url: Where the store is: without credentials and query.
+        url: The store's URL, without credentials and query.
         stream: The stream's name.
-        ranges: Which events, in the order of the partitions' names.
-        size_bytes: About how many bytes they take as lines.
+        ranges: The events, in the order of the partitions' names.
+        size_bytes: About how many bytes the events take as lines.
     """
 
     url: str
@@ -67,21 +67,21 @@ class Split:
     ranges: tuple[OffsetRange, ...]
     size_bytes: int
     _store_id: str = field(repr=False)
-    _place: Location | Root = field(repr=False, compare=False)  # a root is read through, where none can be opened anew
+    _place: Location | Root = field(repr=False, compare=False)  # a root if the store cannot be opened again elsewhere
 
     @property
     def events(self) -> int:
-        """How many events it holds."""
-        return sum(one.next - one.first for one in self.ranges)
+        """The number of events in the split."""
+        return sum(events.next - events.first for events in self.ranges)
 
     @property
     def cursor(self) -> Cursor:
-        """Where its partitions go on behind it.
+        """The end of the split in each of its partitions.
 
-        When all splits were read, their cursors merged (`Cursor.merge`) into that from which they were made are where
-        the stream goes on. Until then that one still holds: a farther split says nothing of a nearer one.
+        When you have read all splits, merge their cursors (`Cursor.merge`) into the one that you passed to `splits` to
+        get where to resume. Until then resume from that one: a later split says nothing about an earlier one.
         """
-        return Cursor({one.partition: one.next for one in self.ranges})
+        return Cursor({events.partition: events.next for events in self.ranges})
 
     def read(
         self,
@@ -97,8 +97,8 @@ class Split:
         """Read its events; see `Stream.read`.
 
         Raises:
-            StoreNotFoundError: (when iterated) The store is not there, or another one is.
-            OffsetOutOfRangeError: (when iterated) The log was truncated since, or restored from a copy.
+            StoreNotFoundError: (when iterated) The store is missing, or another one took its place.
+            OffsetOutOfRangeError: (when iterated) The log was truncated, or restored from a copy.
             CorruptSegmentError: (when iterated) A segment is damaged.
         """
         wanted = Filter.of(types=types, subjects=subjects, sources=sources, tags=tags, since=since, until=until)
@@ -142,7 +142,7 @@ class Split:
         return ArrowReader(self._pieces(wanted), self._begin, limit=limit, where=where)
 
     def __getstate__(self) -> dict[str, object]:
-        """Return what is pickled.
+        """Return the state to pickle.
 
         Raises:
             CapabilityError: Another process could not open the store.
@@ -158,7 +158,7 @@ class Split:
         return {**self.__dict__, "_place": (place.factory, place.url, dict(place.options), place.ready)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Restore what was pickled."""
+        """Restore the pickled state."""
         self.__dict__.update(state, _place=Location(*state["_place"]))
 
     def _why_it_stays(self) -> str:
@@ -174,14 +174,14 @@ class Split:
 
     @property
     def _begin(self) -> Cursor:
-        return Cursor({one.partition: one.first for one in self.ranges})
+        return Cursor({events.partition: events.first for events in self.ranges})
 
     def _pieces(self, wanted: Filter) -> Iterator[Piece]:
         with self._opened() as root:
             yield from read_pieces(
                 StreamState(root, self.stream),
                 self._begin,
-                [one.partition for one in self.ranges],
+                [events.partition for events in self.ranges],
                 wanted,
                 stops=self.cursor,
             )
@@ -203,7 +203,7 @@ class Split:
         try:
             if root.store_id != self._store_id:
                 msg = (
-                    f"read a split of {self.url}, stream {self.stream!r}: the store there was made anew since; "
+                    f"read a split of {self.url}, stream {self.stream!r}: the store was recreated since; "
                     "make the splits again"
                 )
                 raise StoreNotFoundError(msg)
@@ -212,14 +212,14 @@ class Split:
             root.close()
 
 
-# Splits are made and unpickled where nobody has asked the package for these names.
+# Here and not on demand: a split can be made and unpickled without importing these names from the package.
 OffsetRange.__module__ = Split.__module__ = "bucketlog"
 
 
 def _pickles(value: object) -> bool:
     try:
         pickle.dumps(value)
-    except Exception:  # noqa: BLE001  (what does not pickle says so in its own way)
+    except Exception:  # noqa: BLE001  (pickling can raise anything)
         return False
     return True
 
@@ -227,16 +227,16 @@ def _pickles(value: object) -> bool:
 # -- planning ----------------------------------------------------------------------------------------------------------
 
 
-class _Stretch(NamedTuple):
-    """The events `[first, next)`, all in one segment, where they take about `size` bytes as lines."""
+class _Span(NamedTuple):
+    """The events `[first, next)` of one segment, which take about `size` bytes as lines."""
 
     partition: str
     first: int
     next: int
     size: int
 
-    def cut(self, offset: int) -> tuple[_Stretch, _Stretch]:
-        """Return what is before an offset and what is from it on, taking all events for equally large."""
+    def cut(self, offset: int) -> tuple[_Span, _Span]:
+        """Return the parts before and from an offset, assuming that all events have the same size."""
         size = self.size * (offset - self.first) // (self.next - self.first)
         return (
             self._replace(next=offset, size=size),
@@ -245,13 +245,13 @@ class _Stretch(NamedTuple):
 
 
 def plan(state: StreamState, names: Sequence[str], after: Cursor, *, n: int) -> list[Split]:
-    """Part what there is now behind a cursor into up to `n` splits of about equal size.
+    """Divide the current events after a cursor into up to `n` splits of about equal size.
 
     Args:
         state: The stream.
         names: The partitions to read, in their order.
         after: Where to begin.
-        n: How many are wanted, from 1 up.
+        n: The number of splits, at least 1.
 
     Raises:
         OffsetOutOfRangeError: The cursor points before the start or beyond the end of a partition.
@@ -263,8 +263,8 @@ def plan(state: StreamState, names: Sequence[str], after: Cursor, *, n: int) -> 
         raise ValueError(msg)
     root = state.root
 
-    def look(name: str) -> list[_Stretch]:
-        return _stretches(state.reader(name), after.get(name))
+    def look(name: str) -> list[_Span]:
+        return _spans(state.reader(name), after.get(name))
 
     location = root.location
     return [
@@ -272,15 +272,15 @@ def plan(state: StreamState, names: Sequence[str], after: Cursor, *, n: int) -> 
             url=root.url,
             stream=state.name,
             ranges=_joined(part),
-            size_bytes=sum(one.size for one in part),
+            size_bytes=sum(span.size for span in part),
             _store_id=root.store_id,
             _place=root if location is None or isinstance(location.ready, Backend) else location,
         )
-        for part in _part_evenly([stretch for found in root.side_by_side(look, names) for stretch in found], n)
+        for part in _part_evenly([span for found in root.side_by_side(look, names) for span in found], n)
     ]
 
 
-def _stretches(reader: PartitionReader, after: int | None) -> list[_Stretch]:
+def _spans(reader: PartitionReader, after: int | None) -> list[_Span]:
     listed = reader.list_segments()
     end = reader.end(listed)
     start = reader.bounds.start
@@ -293,43 +293,43 @@ def _stretches(reader: PartitionReader, after: int | None) -> list[_Stretch]:
         if next_offset <= here:
             continue
         size = one.size if one.next is None else one.size * _UNPACKED_RATIO
-        stretch = _Stretch(reader.partition, one.first, next_offset, size)
-        found.append(stretch if here <= one.first else stretch.cut(here)[1])  # two compactions may overlap, too
+        span = _Span(reader.partition, one.first, next_offset, size)
+        found.append(span if here <= one.first else span.cut(here)[1])  # two compactions may overlap, too
         here = next_offset
     return found
 
 
-def _part_evenly(stretches: Sequence[_Stretch], n: int) -> list[list[_Stretch]]:
-    """Part a run of stretches into up to `n` runs that are not empty."""
-    total = sum(one.size for one in stretches)
+def _part_evenly(spans: Sequence[_Span], n: int) -> list[list[_Span]]:
+    """Divide spans into up to `n` parts that are not empty."""
+    total = sum(span.size for span in spans)
     slack = _UNEVENNESS * total / n
-    parts: list[list[_Stretch]] = []
-    part: list[_Stretch] = []
-    cuts = 1  # made, or past where they would have been, and this one
-    behind = 0  # bytes
-    for stretch in stretches:
-        rest = stretch
+    parts: list[list[_Span]] = []
+    part: list[_Span] = []
+    cuts = 1  # the number of the next cut, counting those that were skipped
+    done = 0  # bytes
+    for span in spans:
+        rest = span
         while cuts < n:
-            ahead = total * cuts / n - behind
+            ahead = total * cuts / n - done
             events = round(ahead / rest.size * (rest.next - rest.first))
             if ahead > min(slack, rest.size / 2) and events > 0:
                 if ahead >= rest.size - slack or events >= rest.next - rest.first:
-                    break  # the next stretch begins near enough, or the cut is in a later one
+                    break  # the next span begins close enough, or the cut is in a later one
                 before, rest = rest.cut(rest.first + events)
                 part.append(before)
-                behind += before.size
+                done += before.size
             if part:
                 parts.append(part)
             part = []
             cuts += 1
         part.append(rest)
-        behind += rest.size
+        done += rest.size
     return [*parts, part] if part else parts
 
 
-def _joined(part: Iterable[_Stretch]) -> tuple[OffsetRange, ...]:
+def _joined(part: Iterable[_Span]) -> tuple[OffsetRange, ...]:
     ranges: dict[str, OffsetRange] = {}
-    for one in part:
-        first = ranges[one.partition].first if one.partition in ranges else one.first
-        ranges[one.partition] = OffsetRange(one.partition, first, one.next)
+    for span in part:
+        first = ranges[span.partition].first if span.partition in ranges else span.first
+        ranges[span.partition] = OffsetRange(span.partition, first, span.next)
     return tuple(ranges.values())

@@ -24,15 +24,12 @@ if TYPE_CHECKING:
     from bucketlog.log.stream_state import StreamState
 
 _FIRST_WAIT_SECONDS = 0.02
-_PARTITIONS_LISTED_SECONDS = 5.0  # where nothing wakes us, how often new partitions are looked for
-_WATCHED_WAIT_SECONDS = 5.0  # where something does, how long to trust it
+_PARTITIONS_LISTED_SECONDS = 5.0  # between two looks for new partitions, on storage that cannot notify us
+_WATCHED_WAIT_SECONDS = 5.0  # the longest wait for a notification before looking anyway
 
 
 class Tail:
-    """Iterates events without end. `close()`, from any thread, ends it at once, and so does leaving its `with` block.
-
-    `cursor` is where to go on: behind all that was handed out.
-    """
+    """Iterates events without end, until `close()` from any thread or the end of its `with` block."""
 
     def __init__(
         self,
@@ -52,7 +49,7 @@ class Tail:
 
     @property
     def cursor(self) -> Cursor:
-        """Where to go on: behind all that was handed out."""
+        """Where to resume: just after the last event yielded, skipped ones included."""
         return self._follower.cursor
 
     def __iter__(self) -> Iterator[Event]:
@@ -70,13 +67,13 @@ class Tail:
         self.close()
 
     def close(self) -> None:
-        """End the tail, also one that waits in another thread."""
+        """End the tail, even while another thread waits in it."""
         self._follower.close()
 
     def poll(self) -> list[Event]:
-        """Return what has come since the last call, without waiting; a bounded number of events.
+        """Return events that arrived since the last call, without waiting; a bounded number.
 
-        The cursor moves over all of them.
+        The cursor moves past all of them.
 
         Raises:
             OffsetOutOfRangeError: The cursor points before the start or beyond the end of the log.
@@ -85,12 +82,12 @@ class Tail:
         return self._follower.poll()
 
     def wait(self) -> bool:
-        """Wait until there may be more, or for a while; False when the tail was closed."""
+        """Wait until there may be more events, or for a while; return False if the tail was closed."""
         return self._follower.wait()
 
 
 class Follower:
-    """What a tail does. Knows nothing of the `Tail`: when the last loop over that breaks off, both are gone at once."""
+    """The work of a tail. It has no reference to its `Tail`, so that dropping the `Tail` frees both immediately."""
 
     def __init__(
         self, state: StreamState, after: Cursor, partitions: list[str] | None, wanted: Filter, poll_seconds: float
@@ -98,8 +95,8 @@ class Follower:
         self._state, self._after, self._wanted = state, after, wanted
         self._partitions, self._poll_seconds = partitions, poll_seconds
         self._readers: dict[str, PartitionReader] = {}
-        self._regions: dict[str, Iterator[Region]] = {}  # those that are being read
-        self._turn = ""  # no partition before this one has the next turn, or one that never rests would keep it
+        self._regions: dict[str, Iterator[Region]] = {}  # being read, by partition
+        self._turn = ""  # the partition to look at next, so that a busy one does not starve the others
         self._positions = dict(after)
         self._taken: Event | None = None
         self._closed = threading.Event()
@@ -123,15 +120,15 @@ class Follower:
             self._watch.close()
 
     def look_anew(self) -> None:
-        """Believe nothing that was listed before; from any thread."""
+        """Stop trusting what was listed before; from any thread."""
         for reader in list(self._readers.values()):
             reader.listing.distrust()
 
     def forget(self) -> None:
-        """Do nothing: a tail has no thread, and a forked child that uses its parent's is not supported."""
+        """Do nothing: a tail has no thread, and a forked child cannot use its parent's."""
 
     def run(self) -> Iterator[Event]:
-        """Yield events until closed; that it ends closes it too."""
+        """Yield events until closed; when it ends, close."""
         try:
             while not self._closed.is_set():
                 before = dict(self._positions)
@@ -152,8 +149,8 @@ class Follower:
         """See `Tail.poll`."""
         self._taken = None
         readers = self._find_readers()
-        queue = deque(one for one in readers if one.partition >= self._turn)
-        queue.extend(one for one in readers if one.partition < self._turn)
+        queue = deque(reader for reader in readers if reader.partition >= self._turn)
+        queue.extend(reader for reader in readers if reader.partition < self._turn)
         while queue:
             reader = queue.popleft()
             name = self._turn = reader.partition
@@ -162,7 +159,7 @@ class Follower:
             try:
                 found = self._next_found(reader)
             except BaseException:
-                # Nothing of it was handed out: another try begins at the same place.
+                # Nothing of it was returned: another try begins at the same offset.
                 self._regions.pop(name, None)
                 reader.seek(self._after.get(name, -1) if position is None else position)
                 self._positions.pop(name, None)
@@ -173,7 +170,7 @@ class Follower:
                 self._wait_seconds = _FIRST_WAIT_SECONDS
                 return found
             self._turn = name + "\0"
-            if begun_before:  # what was begun in an earlier call ended where the partition did then
+            if begun_before:  # begun in an earlier call, it ended where the partition did then
                 queue.append(reader)
         self._turn = ""
         return []
@@ -185,7 +182,7 @@ class Follower:
             self._watch = backend.watch(self._state.folder)
             if self._closed.is_set():
                 self._watch.close()
-            return not self._closed.is_set()  # what came before the watch began is seen by another look
+            return not self._closed.is_set()  # another look sees what came before the watch began
         if self._watch is not None:
             self._watch.wait(_WATCHED_WAIT_SECONDS)
         else:
@@ -194,9 +191,9 @@ class Follower:
         return not self._closed.is_set()
 
     def _next_found(self, reader: PartitionReader) -> list[Event]:
-        """Return the events of the next region of a partition that holds some; none when it is read to its end.
+        """Return the events of the partition's next region that has any; none at its end.
 
-        One region at a time, so that a long history is not gathered in memory.
+        One region at a time keeps a long history out of memory.
         """
         name = reader.partition
         regions = self._regions.setdefault(name, reader.regions(self._wanted))
@@ -215,12 +212,14 @@ class Follower:
 
     def _find_readers(self) -> list[PartitionReader]:
         now = self._state.root.clock.elapsed_seconds()
-        often = self._watch is not None or not self._readers  # a stream that has not begun has nothing else to look for
+        often = (
+            self._watch is not None or not self._readers
+        )  # before the first append there is nothing else to look for
         if often or now - self._listed_at >= min(_PARTITIONS_LISTED_SECONDS, self._poll_seconds * 5):
             self._listed_at = now
             if self._partitions is None:
                 names = self._state.partitions()
-            else:  # readers need the stream's settings, so they are made when it has begun
+            else:  # readers need the stream's settings, which the first append stores
                 names = self._partitions if self._state.stored_settings() is not None else []
             for name in (
                 *names,
