@@ -404,7 +404,7 @@ def test_append_is_acknowledged_where_no_thread_can_be_had_any_more(storage, cap
     orders._compactor._thread.shutdown()
 
     assert orders.append(event(1, days=1))[0].offsets == (0,)
-    assert "left to be compacted another time" in caplog.text
+    assert "left for a later compaction" in caplog.text
 
 
 def test_closing_a_store_ends_all_of_it_whatever_breaks_down(storage, monkeypatch):

@@ -181,7 +181,7 @@ def test_a_line_that_is_no_event_and_a_wrong_number_of_them_are_refused():
     line = b'{"type":"a","id":"1","time":"2026-02-05T12:00:00"}\n'
     zoneless.add(seal_commit(line, events=1, flags=1, write_id="0" * 16), events=1)
 
-    with pytest.raises(ValueError, match="2 lines where 3 should be"):
+    with pytest.raises(ValueError, match="2 lines instead of 3"):
         too_few.finish()
     with pytest.raises(ValueError, match="required field"):
         foreign.finish()

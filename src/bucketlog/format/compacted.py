@@ -1,7 +1,6 @@
 """The content of a compacted segment: blocks of lines, an index to find events without unpacking all, a seek table.
 
-The format is described in docs/format.md. Here it maps bytes to bytes; what is merged into a segment, and what becomes
-of it, is decided elsewhere.
+The format is described in docs/format.md. Here are its structs and its reader; `compacting` builds it.
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ _MICROSECOND = timedelta(microseconds=1)
 
 
 class DamageError(Exception):
-    """A compacted segment is not what was written: which, at which byte, and why."""
+    """A compacted segment is damaged: its key, the byte and the reason."""
 
     def __init__(self, key: str, byte: int, why: str) -> None:
         super().__init__(why)
@@ -59,9 +58,9 @@ class DamageError(Exception):
 
 
 class Block(NamedTuple):
-    """One zstd frame: the lines of `events` events from the offset `first`; its bytes are `[start, end)`.
+    """One zstd frame at the bytes `[start, end)`: the lines of `events` events, starting at the offset `first`.
 
-    Times are in microseconds since 1970. Ids are cut to their first 32 bytes.
+    Times are in microseconds since 1970. Ids are cut to 32 bytes.
     """
 
     first: int
@@ -76,7 +75,7 @@ class Block(NamedTuple):
 
 
 class _Ranges(NamedTuple):
-    """Blocks in the order of their lowest ids: their places, those ids, and the highest of all ids up to each."""
+    """Blocks sorted by their lowest id: their places, these ids, and the highest id up to each."""
 
     places: list[int]
     lows: list[bytes]
@@ -84,7 +83,7 @@ class _Ranges(NamedTuple):
 
 
 class Section(msgspec.Struct, frozen=True):
-    """Where a part of the index lies in the file, and its CRC-32."""
+    """The place of a part of the index in the file, and its CRC-32."""
 
     start: int
     size: int
@@ -92,7 +91,7 @@ class Section(msgspec.Struct, frozen=True):
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
-    """What the index says of the whole segment. Times are in microseconds since 1970."""
+    """The index's summary of the segment. Times are in microseconds since 1970."""
 
     format: str
     first: int
@@ -112,14 +111,14 @@ def microseconds(time: datetime) -> int:
 
 
 def seek_table(blocks: Sequence[Block]) -> bytes:
-    """Return the last frame of a segment, which tells other readers where its blocks lie."""
+    """Return the last frame of a segment, from which other zstd readers learn where its blocks are."""
     entries = b"".join(SEEK_ENTRY.pack(one.end - one.start, one.size) for one in blocks)
     table = entries + SEEK_FOOTER.pack(len(blocks), 0, _SEEKABLE_MAGIC)
     return SKIPPABLE.pack(_SEEK_TABLE_MAGIC, len(table)) + table
 
 
 def id_prefix(event_id: str) -> bytes:
-    """Return an id as the table of blocks holds it: cut, and padded with zeros."""
+    """Return an id as the table of blocks stores it: cut, and padded with zeros."""
     return event_id.encode()[:_ID_PREFIX_BYTES].ljust(_ID_PREFIX_BYTES, b"\0")
 
 
@@ -127,9 +126,9 @@ def id_prefix(event_id: str) -> bytes:
 
 
 class CompactedSegment:
-    """One compacted segment through its index, of which no more is read than what is asked for.
+    """A compacted segment, read through its index, whose parts are loaded on demand.
 
-    Safe for several threads: whatever two of them read at once is the same.
+    Safe for several threads: two that load the same part get the same.
     """
 
     def __init__(self, key: str, read: Callable[[int, int], bytes], size: int, summary: Summary) -> None:
@@ -145,7 +144,7 @@ class CompactedSegment:
 
     @classmethod
     def open(cls, key: str, read: Callable[[int, int], bytes], size: int) -> CompactedSegment | None:
-        """Open a segment of so many bytes by reading its end; None if it has no index, or one of another format.
+        """Open a segment by reading its end; return None if it has no index, or one of another format.
 
         Args:
             key: Its key, for errors.
@@ -158,7 +157,7 @@ class CompactedSegment:
         start = max(0, size - _TAIL_BYTES)
         tail = read(start, size)
         if len(tail) != size - start:
-            raise DamageError(key, start + len(tail), f"it ends here, though it should have {size} bytes")
+            raise DamageError(key, start + len(tail), f"it ends here, but should have {size} bytes")
         if len(tail) < SEEK_FOOTER.size:
             return None
         blocks, _, magic = SEEK_FOOTER.unpack_from(tail, len(tail) - SEEK_FOOTER.size)
@@ -166,7 +165,7 @@ class CompactedSegment:
             return None
         end = size - SKIPPABLE.size - SEEK_ENTRY.size * blocks - SEEK_FOOTER.size
         if end < 0:
-            raise DamageError(key, size - SEEK_FOOTER.size, "its seek table has more entries than there is room for")
+            raise DamageError(key, size - SEEK_FOOTER.size, "its seek table has more entries than fit")
 
         def last(stop: int, count: int) -> bytes:
             begin = max(0, stop - count)
@@ -179,7 +178,7 @@ class CompactedSegment:
         end -= SUMMARY_FOOTER.size
         text = last(end, length)
         if crc32(text) != crc:
-            raise DamageError(key, max(end - length, 0), "the summary of its index does not fit its checksum")
+            raise DamageError(key, max(end - length, 0), "the summary of its index does not match its checksum")
         try:
             summary = msgspec.json.decode(text, type=Summary)
         except msgspec.DecodeError:
@@ -190,11 +189,11 @@ class CompactedSegment:
         where = self.summary.sections[name]
         content = self._read(where.start, where.start + where.size)
         if crc32(content) != where.crc32:
-            raise DamageError(self.key, where.start, f"the part {name!r} of its index does not fit its checksum")
+            raise DamageError(self.key, where.start, f"the part {name!r} of its index does not match its checksum")
         return content
 
     def check(self) -> None:
-        """Read the whole index, and the frames around it, which nobody needs who has it.
+        """Read and check the whole index and the frames around it, which reading does not need.
 
         Raises:
             DamageError: It is damaged.
@@ -226,10 +225,13 @@ class CompactedSegment:
         return self._blocks
 
     def unpack(self, places: Sequence[int] | range) -> list[bytes]:
-        """Return the lines of some blocks, given by their places in order; all between the outermost is read at once.
+        """Return the lines of some blocks, with one request from the first to the last.
+
+        Args:
+            places: The places of the blocks, in order.
 
         Raises:
-            DamageError: A block does not fit its checksum.
+            DamageError: A block does not match its checksum.
         """
         import zstandard
 
@@ -240,9 +242,9 @@ class CompactedSegment:
         packed = self._read(base, chosen[-1].end)
         unpacker = zstandard.ZstdDecompressor()
         frames = b"".join(_FRAME.pack(one.start - base, one.end - one.start) for one in chosen)
-        sizes = b"".join(_SIZE.pack(one.size) for one in chosen)  # what a damaged frame says may not fit any memory
+        sizes = b"".join(_SIZE.pack(one.size) for one in chosen)  # a damaged frame may claim any size
         try:
-            # All in one call: each one would give up the interpreter's lock, and wait 5 ms to have it back.
+            # In one call: each call releases the interpreter's lock, and may wait 5 ms to get it back.
             packs = zstandard.BufferWithSegments(packed, frames)
             buffers = unpacker.multi_decompress_to_buffer(packs, decompressed_sizes=sizes, threads=1)
             found = [buffers[place].tobytes() for place in range(len(buffers))]
@@ -256,7 +258,7 @@ class CompactedSegment:
     # -- finding -------------------------------------------------------------------------------------------------------
 
     def may_match(self, wanted: Filter) -> Sequence[bool]:
-        """Tell of each block whether it may hold a wanted event. False is certain."""
+        """Return for each block whether it may hold a matching event. False is certain."""
         import numpy as np
 
         matches = np.ones(len(self.blocks), dtype=np.bool_)
@@ -288,7 +290,7 @@ class CompactedSegment:
         return found
 
     def newest_first(self, wanted: Filter) -> list[int]:
-        """Return the places of the blocks that may hold a wanted event, by their newest events."""
+        """Return the places of the blocks that may hold a matching event, those with the newest events first."""
         import numpy as np
 
         places = np.flatnonzero(np.array(self.may_match(wanted), dtype=np.bool_))
@@ -315,7 +317,7 @@ class CompactedSegment:
         return self._filters
 
     def may_hold_id(self, event_id: str) -> bool:
-        """Tell whether an id may be in the segment; False is certain."""
+        """Return True if an id may be in the segment. False is certain."""
         summary = self.summary
         if not summary.min_id <= event_id <= summary.max_id:
             return False
@@ -324,7 +326,7 @@ class CompactedSegment:
         return bool(self.places_of(event_id))
 
     def id_filter(self) -> bytes:
-        """Return the filter of all ids; only where `summary.sections` has one."""
+        """Return the filter of all ids, which `summary.sections` must have."""
         if self._ids is None:
             self._ids = self._section("ids")
         return self._ids
@@ -357,11 +359,11 @@ class CompactedSegment:
         return sorted(found)
 
     def _look_up(self, wanted: int) -> set[int]:
-        """Find the upper half of a hash among the sorted ones, reading only where it has to be."""
+        """Find the upper half of a hash among the sorted ones, reading only the pages that can hold it."""
         pages = -(-self.summary.sections["places"].size // _PAGE_BYTES)
         count = self.summary.next - self.summary.first
-        guess = wanted * count >> 32  # they are spread evenly
-        reach = 64 + 3 * int(count**0.5)  # six times what they stray
+        guess = wanted * count >> 32  # hashes are spread evenly
+        reach = 64 + 3 * int(count**0.5)  # six times their standard deviation
         while True:
             low = max(0, (guess - reach) // PAGE_ENTRIES)
             high = min(pages, (guess + reach) // PAGE_ENTRIES + 1)
@@ -371,7 +373,7 @@ class CompactedSegment:
             reach *= 4
 
     def _read_pages(self, low: int, high: int) -> tuple[array[int], array[int]]:
-        """Return the hashes of some pages, and the place of the block of each."""
+        """Return the hashes of some pages, and the block of each."""
         section = self.summary.sections["places"]
         start = section.start + _PAGE_BYTES * low
         data = self._read(start, min(section.start + _PAGE_BYTES * high, section.start + section.size))
@@ -380,7 +382,7 @@ class CompactedSegment:
             page = data[at : at + _PAGE_BYTES]
             entries, crc = page[: -CRC.size], page[-CRC.size :]
             if CRC.pack(crc32(entries)) != crc:
-                raise DamageError(self.key, start + at, "a page of the table of ids does not fit its checksum")
+                raise DamageError(self.key, start + at, "a page of the table of ids does not match its checksum")
             half = len(entries) // 2
             hashes.extend(_integers(entries[:half]))
             places.extend(_integers(entries[half:]))

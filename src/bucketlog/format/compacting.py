@@ -1,4 +1,4 @@
-"""Building the content of a compacted segment; docs/format.md describes it."""
+"""Building the content of a compacted segment, whose format is in docs/format.md."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-BLOCK_BYTES = 64 * 1024  # unpacked: most of what is read of a block for one event is not wanted
+BLOCK_BYTES = 64 * 1024  # unpacked; to find one event, a reader unpacks a whole block
 _LEVEL = 3
 _FIELD_BITS = 16  # one false block in a thousand
 _ID_BITS = 16
-_ID_BYTES = _ID_BITS // 8 + 8  # of the index for an event, if its ids do not ascend
+_ID_BYTES = _ID_BITS // 8 + 8  # that an event adds to the index if ids do not ascend
 _OVERLAPS_MAX = 3  # when an id lies in the ranges of no more blocks than this, ranges are all that it takes
 _HASHES_KEPT = 50_000  # of each kind of text
-_SAMPLES = 64  # of the ids, to tell whether they ascend over a segment: ranges of one that is small tell little
+_SAMPLES = 64  # of the ids, to see whether they ascend
 
 
 class _Keys(msgspec.Struct, gc=False):
@@ -63,21 +63,21 @@ class Builder:
 
     Attributes:
         first: The offset of the first event.
-        next: The offset behind what was added.
-        size: About how many bytes the segment would take now.
+        next: The offset after the last event added.
+        size: About how many bytes the segment would take if it was finished now.
     """
 
     def __init__(self, first: int) -> None:
         import zstandard  # a log that is never compacted does without
 
         self.next = self.first = first
-        self._cut = first  # what lies before is in blocks
+        self._cut = first  # the events before are in blocks
         self.size = 0
         self._compressor = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True, write_content_size=True)
         self._raw_bytes = 0
         self._waiting: list[bytes] = []  # lines that do not fill a block yet
         self._waiting_bytes = 0
-        self._packed = bytearray()  # not a list of frames: each would hold on to the room it was compressed into
+        self._packed = bytearray()  # not a list of frames: each would keep its whole compression buffer
         self._blocks: list[Block] = []
         self._filters: list[NDArray[np.uint64]] = []
         self._texts = 0  # in the filters
@@ -87,7 +87,7 @@ class Builder:
         self._hashes = _FieldHashes()
 
     def add(self, commits: bytes, *, events: int) -> None:
-        """Add whole commits of so many events.
+        """Add whole commits.
 
         Raises:
             ValueError: A line is not an event.
@@ -148,13 +148,13 @@ class Builder:
         """Return the segment.
 
         Raises:
-            ValueError: A line is not an event, or there is another number of them.
+            ValueError: A line is not an event, or the number of lines is wrong.
         """
         if self._waiting_bytes:
             self._add_block(b"".join(self._waiting))
             self._waiting, self._waiting_bytes = [], 0
         if self._cut != self.next:
-            msg = f"{self._cut - self.first} lines where {self.next - self.first} should be"
+            msg = f"{self._cut - self.first} lines instead of {self.next - self.first}"
             raise ValueError(msg)
         sections = {"blocks": self._table(), "filters": self._field_filters(), **self._id_sections()}
         end = self._blocks[-1].end if self._blocks else 0
@@ -198,17 +198,17 @@ class Builder:
         )
 
     def _field_filters(self) -> bytes:
-        """Return the filters of types, sources, subjects and tags, all of the same size, one a block."""
-        # One busy block must not make all of them large: it has a denser filter, which lets more through.
+        """Return one filter of types, sources, subjects and tags for each block, all of the same size."""
+        # One busy block must not make all filters large: its own is denser and lets more through.
         counts = sorted(map(len, self._filters))
         typical = counts[len(counts) * 9 // 10] if counts else 0
         size = bloom.blocks_for(typical, bits=_FIELD_BITS)
         return b"".join(bloom.build(one, size).tobytes() for one in self._filters)
 
     def _id_sections(self) -> dict[str, bytes]:
-        """Return a filter of all ids and where each lies, unless ranges tell that: those of blocks, and of segments.
+        """Return a filter of all ids and the block of each, unless the ranges of ids are enough to find them.
 
-        A range tells something only if ids ascend. At random they lie in the range of each of many small segments.
+        Ranges help only if ids ascend. Random ids are in the range of every segment.
         """
         samples = self._samples[:: len(self._samples) // _SAMPLES + 1]
         descents = sum(map(str.__gt__, samples, samples[1:]))
@@ -231,19 +231,19 @@ class Builder:
 
 
 def _mean_overlaps(blocks: Sequence[Block]) -> float:
-    """Return the number of blocks whose range holds an id of the segment, on average over their lowest ids."""
+    """Return how many blocks have an id in their range, on average over each block's lowest id."""
     lows, highs = sorted(one.min_id for one in blocks), sorted(one.max_id for one in blocks)
     return sum(bisect_right(lows, low) - bisect_left(highs, low) for low in lows) / max(len(lows), 1)
 
 
 class _FieldHashes:
-    """Hashes of types, sources, subjects and tags, which come again and again from block to block."""
+    """Hashes types, sources, subjects and tags, and remembers them: they repeat from block to block."""
 
     def __init__(self) -> None:
         self._known: dict[bytes, dict[str, int]] = {kind: {} for kind in (b"t", b"o", b"s", b"g")}
 
     def of(self, keys: Sequence[_Keys]) -> NDArray[np.uint64]:
-        """Return the hash of each text that some events hold, once."""
+        """Return the hash of each distinct text in some events."""
         import numpy as np
 
         hashes: list[int] = []

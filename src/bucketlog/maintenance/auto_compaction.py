@@ -1,4 +1,4 @@
-"""Compaction in the background: what a stream handle appends is compacted now and then."""
+"""Automatic compaction: merges what a store handle appends to a stream, in the background."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ if TYPE_CHECKING:
     from bucketlog.commit import Commit
     from bucketlog.log.stream_state import StreamState
 
-_AUTO_BYTES = 16 * 1024 * 1024  # what a writer appends to a partition before it compacts it
+_AUTO_BYTES = 16 * 1024 * 1024  # appended to a partition before it is compacted
 _AUTO_COMMITS = 512
-_LOOKS = 2  # at the first commit, which may be of a day long ago, and when the next day begins
+_LOOKS = 2  # at the first commit, which may be of an old day, and when the next day begins
 _log = logging.getLogger("bucketlog")
 
 T = TypeVar("T")
 
 
 class AutoCompactor:
-    """Compacts what a store handle appends to a stream, now and then, in a thread of its own.
+    """Compacts what a store handle appends to a stream from time to time, in a thread of its own.
 
-    `finish` and `close` wait for it. There is one for all `Stream` objects of a name, or two would compact a partition.
+    `finish` and `close` wait for it. All `Stream` objects of a name share one, so that a partition has only one.
 
-    In a stream by day, a day is compacted once it is over, that is, once a later one was written to.
+    In a stream by day, a day is compacted when it is over, that is, after the first append to a later one.
 
-    A failure of the store is logged and harms nothing: what is to be compacted stays, and the next try takes it along.
+    Errors of the store are logged and do no harm: the segments stay, and the next compaction includes them.
     """
 
     def __init__(self, state: StreamState) -> None:
@@ -45,17 +45,17 @@ class AutoCompactor:
         """Do nothing: each compaction lists for itself."""
 
     def forget(self) -> None:
-        """Begin anew in a forked child, which has no threads."""
+        """Start afresh in a forked child, which has no threads."""
         self._lock = threading.Lock()
-        self._waiting: dict[str, tuple[int, int]] = {}  # commits and bytes of each partition since the last time
+        self._waiting: dict[str, tuple[int, int]] = {}  # commits and bytes of each partition since its last compaction
         self._newest_day = ""
-        self._looks = 0  # for days that others left
-        self._late: set[str] = set()  # the days before the newest that are to be compacted
+        self._looks = 0  # for days that others left uncompacted
+        self._late: set[str] = set()  # days before the newest that are to be compacted
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="bucketlog-compactor")
         self._begun: list[Future[None]] = []
 
     def wrote(self, commit: Commit, size: int) -> None:
-        """Take note of a commit of about so many bytes."""
+        """Count a commit of about `size` bytes; start a compaction if it is time."""
         if commit.first_offset == commit.next_offset:
             return
         partition = commit.partition
@@ -63,7 +63,7 @@ class AutoCompactor:
         with self._lock:
             commits, waiting_bytes = self._waiting.get(partition, (0, 0))
             commits, waiting_bytes = commits + 1, waiting_bytes + size
-            # Where segments grow, many commits share one.
+            # Where segments grow, many commits share a segment.
             many = self._state.root.appender is None and commits >= _AUTO_COMMITS
             if many or waiting_bytes >= _AUTO_BYTES:
                 commits = waiting_bytes = 0
@@ -75,7 +75,7 @@ class AutoCompactor:
     def _wrote_day(self, day: str) -> None:
         if day < self._newest_day:
             self._late.add(day)
-        elif self._newest_day < day <= self._tomorrow():  # with an event of the far future no day is over
+        elif self._newest_day < day <= self._tomorrow():  # an event of the far future must not end the current day
             if self._looks < _LOOKS:
                 self._looks += 1
                 self._begin(self._compact_before, day)
@@ -108,11 +108,11 @@ class AutoCompactor:
             self._thread.shutdown()
 
     def _begin(self, task: Callable[[T], None], what: T) -> None:
-        self._begun = [one for one in self._begun if not one.done() or one.exception()]
+        self._begun = [task for task in self._begun if not task.done() or task.exception()]
         try:
             self._begun.append(self._thread.submit(task, what))
-        except RuntimeError as err:  # the store was closed, or the program ends; the commit is durable
-            _log.warning("%s: left to be compacted another time: %s", self._state.where, err)
+        except RuntimeError as err:  # the store is closed or the program ends; the commit is durable
+            _log.warning("%s: left for a later compaction: %s", self._state.where, err)
 
     def _compact_days(self, days: Collection[str]) -> None:
         for day in sorted(days):
@@ -120,13 +120,13 @@ class AutoCompactor:
             self._compact(day)
 
     def _compact_before(self, day: str) -> None:
-        """Compact what was left before a day: by processes that died, or that did not compact."""
+        """Compact earlier days that others left: processes that died, or that did not compact."""
         try:
             days = uncompacted(self._state)
         except BucketlogError as err:
-            _log.warning("%s: could not look for what to compact: %s", self._state.where, err)
+            _log.warning("%s: could not list what to compact: %s", self._state.where, err)
         else:
-            self._compact_days([one for one in days if one < day])
+            self._compact_days([earlier for earlier in days if earlier < day])
 
     def _compact(self, partition: str) -> None:
         try:
@@ -139,7 +139,7 @@ class AutoCompactor:
 
 
 def uncompacted(state: StreamState) -> set[str]:
-    """Return the partitions with events that no compacted segment holds, by one listing of the stream."""
+    """Return the partitions with events that are in no compacted segment, by one listing of the stream."""
     ends: dict[str, int] = {}  # where the compacted segments of a folder end
     firsts: dict[str, int] = {}  # of the newest live segment of each
     for entry in state.root.backend.list(state.folder):
@@ -152,4 +152,4 @@ def uncompacted(state: StreamState) -> set[str]:
         else:
             ends[folder] = max(ends.get(folder, 0), segment.next)
     found = {name_of(folder) for folder, first in firsts.items() if first >= ends.get(folder, 0)}
-    return {one for one in found if one is not None}
+    return {name for name in found if name is not None}

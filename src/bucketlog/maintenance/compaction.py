@@ -1,7 +1,7 @@
-"""Compaction: neighbouring segments are merged into compacted ones, which are read faster and take less room.
+"""Compaction: merge neighbouring segments into compacted ones, which are read faster and take less space.
 
-What is merged is decided by size, so that an event is rewritten a few times at most: compacted segments are merged
-again only when there are many of about one size. Nothing is removed here.
+Compacted segments are merged again only when there are many of about the same size, so that an event is rewritten only
+a few times. Nothing is removed here.
 """
 
 from __future__ import annotations
@@ -24,17 +24,18 @@ if TYPE_CHECKING:
     from bucketlog.log.regions import Region
     from bucketlog.log.stream_state import StreamState
 
-SEGMENT_BYTES_MAX = 48 * 1024 * 1024  # a compacted segment that has become so large is closed: one put takes 64 MiB
-FAN_IN = 16  # so many neighbours of one order of size are merged
-_PUT_BYTES = PUT_BYTES_MAX - 4 * 1024 * 1024  # how large one may be by what its builder says
-_RATIO = 5  # about what a live segment shrinks by
+SEGMENT_BYTES_MAX = 48 * 1024 * 1024  # a compacted segment of this size is finished: one PUT takes 64 MiB
+FAN_IN = 16  # this many neighbours of the same order of size are merged
+_PUT_BYTES = PUT_BYTES_MAX - 4 * 1024 * 1024  # the limit for the size that a builder estimates
+_RATIO = 5  # about how much a live segment shrinks
 
 
 @dataclass(frozen=True, slots=True)
 class Compaction:
-    """What was compacted in one partition: `events` from so many segments into so many others, and their bytes.
+    """The result for one partition: how many events were merged, and the segments and bytes before and after.
 
-    What was merged stays until a vacuum. All are 0 where there was nothing to do; what it became is 0 in a dry run.
+    The merged segments stay until a vacuum. All are 0 if there was nothing to do; `segments_after` and `bytes_after`
+    are 0 in a dry run.
     """
 
     partition: str
@@ -48,15 +49,15 @@ class Compaction:
 def plan(
     counting: Sequence[Segment], *, fan_in: int = FAN_IN, bytes_max: int = SEGMENT_BYTES_MAX
 ) -> list[Sequence[Segment]]:
-    """Return the runs of neighbours that are each to be merged.
+    """Return the runs of neighbours to merge, each into one.
 
-    Every live segment is compacted. The last ones take the compacted ones before them along, if there are `fan_in` of
-    no higher order of size; so do compacted ones alone.
+    Every live segment is compacted. With the last ones, the compacted segments before them are merged again if at least
+    `fan_in` of them are of no higher order of size; so are compacted ones alone.
 
     Args:
-        counting: The segments that count, in order; none that may still grow.
-        fan_in: How many are merged, and the base of the orders of size.
-        bytes_max: What is at least half as large is compacted for good.
+        counting: The segments that count, in order; none of them may still grow.
+        fan_in: How many to merge, and the base of the orders of size.
+        bytes_max: A compacted segment of at least half this size is never merged again.
     """
     runs: list[Sequence[Segment]] = []
     begin = 0
@@ -79,7 +80,7 @@ def plan(
 def _to_take_along(
     compacted: Sequence[Segment], newest: Sequence[Segment], *, fan_in: int, bytes_max: int
 ) -> Sequence[Segment]:
-    """Return the compacted segments at the end that are merged, with what is new behind them."""
+    """Return the compacted segments to merge with the live ones that follow them."""
     taken = 0
     new_bytes = sum(one.size for one in newest) // _RATIO
     while True:
@@ -116,14 +117,14 @@ def compact(state: StreamState, *, dry_run: bool, progress: Callable[[int, int],
         nonlocal total
         total += size
 
-    def went_on(size: int) -> None:
+    def read_on(size: int) -> None:
         nonlocal read
         read += size
         if progress is not None:
             progress(read, max(read, total))
 
     return [
-        compact_partition(state, name, dry_run=dry_run, found=found, progress=went_on) for name in state.partitions()
+        compact_partition(state, name, dry_run=dry_run, found=found, progress=read_on) for name in state.partitions()
     ]
 
 
@@ -140,9 +141,9 @@ def compact_partition(
     Args:
         state: The stream.
         partition: Its name.
-        dry_run: Only tell what would be merged.
-        found: Is told of the bytes that there are to read.
-        progress: Is told of the bytes that were read.
+        dry_run: Only report what would be merged.
+        found: Called with bytes that are to be read.
+        progress: Called with bytes that were read.
     """
     writer = state.writer(partition)
     if not dry_run:
@@ -150,14 +151,14 @@ def compact_partition(
     reader = state.reader(partition)
     listed = reader.list_segments()
     if listed and not dry_run and reader.may_grow(listed[-1].key):
-        listed.pop()  # somebody has begun it since
+        listed.pop()  # another writer has begun it since
     merged: dict[str, Segment] = {}
     made: dict[str, Segment] = {}
     seen: set[str] = set()
     while runs := plan(listed):
         chosen = {one.key: one for run in runs for one in run}
         if not seen.isdisjoint(chosen):
-            break  # merging them again would lead no farther
+            break  # merging them again would change nothing
         seen.update(chosen)
         merged.update((key, one) for key, one in chosen.items() if key not in made)
         found(sum(one.size for one in chosen.values()))
@@ -170,7 +171,7 @@ def compact_partition(
             written += merge(state.reader(partition), run, first=max(run[0].first, behind), progress=progress)
         made = {key: one for key, one in made.items() if key not in chosen}
         made.update((one.key, one) for one in written)
-        # They are larger than was foreseen, or smaller. What was appended meanwhile waits for the next time.
+        # They may be larger or smaller than planned. What was appended meanwhile waits for the next compaction.
         listed = list(takewhile(lambda one: one.next is not None, reader.list_segments()))
     if made:
         writer.view.reload_ids()
@@ -187,20 +188,20 @@ def compact_partition(
 def merge(
     reader: PartitionReader, segments: Sequence[Segment], *, first: int, progress: Callable[[int], None]
 ) -> list[Segment]:
-    """Write what some neighbouring segments hold as compacted ones, and return those.
+    """Write the events of neighbouring segments as compacted ones, and return these.
 
-    Every commit is checked on the way. Others may do the same at the same time, or may have done it: what stands under
-    the name of a compacted segment is the same events, whoever put it there.
+    It checks every commit. Others may do the same at the same time: the name of a compacted segment says which events
+    it holds, so it does not matter which one wins.
 
     Args:
-        reader: Of their partition.
-        segments: As they were listed, in order.
-        first: Where what they add to those before them begins. The commit that holds it is taken over whole.
-        progress: Is told of the bytes that were read.
+        reader: Their partition's reader.
+        segments: The segments as they were listed, in order.
+        first: The first event that the segments before them do not hold. Its whole commit is included.
+        progress: Called with bytes that were read.
 
     Raises:
-        CorruptSegmentError: What is to be merged is damaged; nothing that was there is touched.
-        OutcomeUnknownError: Whether the last segment was written is not known, which does no harm.
+        CorruptSegmentError: A segment is damaged; it was left as it is.
+        OutcomeUnknownError: It is unknown whether the last segment was written, which does no harm.
     """
     written = []
     for begin, end, data in _built(reader, segments, first, progress):
@@ -225,8 +226,8 @@ def _built(
         for region in reader.regions(by_commit=True):
             if region.key not in keys:
                 if region.key.endswith(".zst") and key != segments[-1].key:
-                    return  # somebody else has compacted this since we looked
-                break  # what stands behind it
+                    return  # another process has compacted this since we listed
+                break  # the end of what is to be merged
             key = region.key
             begin, data, events = _commits_from(region, builder.next)
             if begin < builder.next:
@@ -244,7 +245,7 @@ def _built(
     except OffsetOutOfRangeError as err:
         if err.offset >= err.start:
             raise
-        return  # truncated since we looked
+        return  # truncated since we listed
     except ValueError as err:
         if region is None:
             raise
@@ -252,15 +253,15 @@ def _built(
 
 
 def _begun_before(builder: Builder, begin: int) -> Builder:
-    """Begin a segment where its first commit does: a log may begin inside of one."""
+    """Begin a segment where its first commit does, as a log may begin inside a commit."""
     if builder.next > builder.first:
-        msg = f"offset {builder.next}, where another segment ends, lies inside of a commit"
+        msg = f"offset {builder.next}, where another segment ends, is inside a commit"
         raise ValueError(msg)
     return Builder(begin)
 
 
 def _commits_from(region: Region, offset: int) -> tuple[int, bytes, int]:
-    """Return the commits of a region without those that end at an offset or before it, as (first, lines, events)."""
+    """Return the commits of a region that end after an offset, as (first, lines, events)."""
     first, start = region.first, 0
     for span in region.spans:
         if first + span.events > offset:
@@ -271,7 +272,7 @@ def _commits_from(region: Region, offset: int) -> tuple[int, bytes, int]:
 
 
 def _added(builder: Builder, data: bytes, events: int) -> Builder:
-    """Add commits to a segment, or to the next one if one put would not take them both; return that which has them."""
+    """Add commits to a segment, or to a next one if they would exceed one PUT; return the one with them."""
     if builder.next > builder.first and builder.size + len(data) > _PUT_BYTES:
         alone = Builder(builder.next)
         alone.add(data, events=events)
@@ -281,5 +282,5 @@ def _added(builder: Builder, data: bytes, events: int) -> Builder:
     return builder
 
 
-def _as_good_as_ours(content: Content | None, *, unclear: bool) -> bool:  # noqa: ARG001  (it holds the same events)
+def _as_good_as_ours(content: Content | None, *, unclear: bool) -> bool:  # noqa: ARG001  (it has the same events)
     return content is not None
