@@ -174,7 +174,7 @@ def test_a_stream_by_day_hands_out_an_id_once_within_a_split(storage):
     twice = [event(5, id="twice", days=day) for day in (1, 2)]
     one.stream("s").append(twice[0])
     other.stream("s").append(event(6, days=2))
-    other.stream("s")._state.day_of = state.day_of = lambda _: {}  # as if neither had seen the other's commit
+    other.stream("s")._state.days.day_of = state.days.day_of = lambda _: {}  # as if neither had seen the other's commit
     other.stream("s").append(twice[1])
 
     (split,) = one.stream("s").splits(1)
