@@ -1133,7 +1133,7 @@ def readers_do_not_sync(patch: Patch) -> None:
 
 @found_by(ObjectStoreLog, DirectoryLog)
 def cursors_stay_behind(patch: Patch) -> None:
-    patch.setattr(reader.Reader, "cursor", property(lambda self: bucketlog.Cursor(self._positions)))
+    patch.setattr(reader.Reader, "cursor", property(lambda self: bucketlog.Cursor(self._progress.offsets)))
 
 
 @found_by(ObjectStoreLog, DirectoryLog)

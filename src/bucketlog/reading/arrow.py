@@ -83,17 +83,17 @@ class ArrowReader(Reader["pa.RecordBatch"]):
                 rows.add(batch)
                 reached[batch.partition] = next_offset
                 if not rows.count or rows.are_enough():
-                    self._positions.update(reached)
+                    self._progress.offsets.update(reached)
                     reached.clear()
                     if rows.count:
                         yield rows.take()
         except BucketlogError:
             # Yield what was read before the damage, as every other reader does.
-            self._positions.update(reached)
+            self._progress.offsets.update(reached)
             if rows.count:
                 yield rows.take()
             raise
-        self._positions.update(reached)
+        self._progress.offsets.update(reached)
         if rows.count:
             yield rows.take()
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from bucketlog.cursor import Cursor
+from bucketlog.cursor import Progress
 from bucketlog.reading.pieces import Piece
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from bucketlog.cursor import Cursor
     from bucketlog.event import Event
     from bucketlog.reading.pieces import Batch
 
@@ -29,18 +30,14 @@ class Reader(Generic[T]):
             msg = f"limit={limit} is negative"
             raise ValueError(msg)
         self._source = source
-        self._positions = dict(after)
-        self._taken: Event | None = None  # the last event yielded from an unfinished piece
+        self._progress = Progress(after)
         self._limit = limit
         self._items = unpack(self)
 
     @property
     def cursor(self) -> Cursor:
         """Where to resume: just after the last event yielded, skipped ones included."""
-        event = self._taken
-        if event is None or event.partition is None or event.offset is None:
-            return Cursor(self._positions)
-        return Cursor({**self._positions, event.partition: event.offset + 1})
+        return self._progress.cursor
 
     def __iter__(self) -> Iterator[T]:
         return self._items
@@ -60,17 +57,18 @@ class Reader(Generic[T]):
         self._source.close()  # type: ignore[attr-defined]
 
     def _each_event(self) -> Iterator[Event]:
+        progress = self._progress
         for batch, next_offset in self._pieces():
             for event in batch.events:
-                self._taken = event
+                progress.last = event
                 yield event
-            self._taken = None
-            self._positions[batch.partition] = next_offset
+            progress.last = None
+            progress.offsets[batch.partition] = next_offset
 
     def _each_batch(self) -> Iterator[Batch]:
         for batch, next_offset in self._pieces():
             # Moved first: the caller may save the cursor while it works on the batch.
-            self._positions[batch.partition] = next_offset
+            self._progress.offsets[batch.partition] = next_offset
             if batch.events:
                 yield batch
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from bucketlog.backend import WatchBackend
 from bucketlog.clock import to_seconds
-from bucketlog.cursor import Cursor
+from bucketlog.cursor import Cursor, Progress
 from bucketlog.reading.pieces import pieces
 
 if TYPE_CHECKING:
@@ -97,8 +97,7 @@ class Follower:
         self._readers: dict[str, PartitionReader] = {}
         self._regions: dict[str, Iterator[Region]] = {}  # being read, by partition
         self._turn = ""  # the partition to look at next, so that a busy one does not starve the others
-        self._positions = dict(after)
-        self._taken: Event | None = None
+        self._progress = Progress(after)
         self._closed = threading.Event()
         self._watch: Watch | None = None
         self._wait_seconds = _FIRST_WAIT_SECONDS
@@ -108,10 +107,7 @@ class Follower:
     @property
     def cursor(self) -> Cursor:
         """See `Tail.cursor`."""
-        event = self._taken
-        if event is None or event.partition is None or event.offset is None:
-            return Cursor(self._positions)
-        return Cursor({**self._positions, event.partition: event.offset + 1})
+        return self._progress.cursor
 
     def close(self) -> None:
         """See `Tail.close`."""
@@ -129,17 +125,18 @@ class Follower:
 
     def run(self) -> Iterator[Event]:
         """Yield events until closed; when it ends, close."""
+        progress = self._progress
         try:
             while not self._closed.is_set():
-                before = dict(self._positions)
+                before = dict(progress.offsets)
                 found = self.poll()
-                after, self._positions = self._positions, before
+                after, progress.offsets = progress.offsets, before
                 for event in found:
-                    self._taken = event
+                    progress.last = event
                     yield event
                     if self._closed.is_set():
                         return
-                self._taken, self._positions = None, after
+                progress.move_to(after)
                 if not found and not self.wait():
                     return
         finally:
@@ -147,14 +144,14 @@ class Follower:
 
     def poll(self) -> list[Event]:
         """See `Tail.poll`."""
-        self._taken = None
+        self._progress.last = None
         readers = self._find_readers()
         queue = deque(reader for reader in readers if reader.partition >= self._turn)
         queue.extend(reader for reader in readers if reader.partition < self._turn)
         while queue:
             reader = queue.popleft()
             name = self._turn = reader.partition
-            position = self._positions.get(name)
+            position = self._progress.offsets.get(name)
             begun_before = name in self._regions
             try:
                 found = self._next_found(reader)
@@ -162,9 +159,9 @@ class Follower:
                 # Nothing of it was returned: another try begins at the same offset.
                 self._regions.pop(name, None)
                 reader.seek(self._after.get(name, -1) if position is None else position)
-                self._positions.pop(name, None)
+                self._progress.offsets.pop(name, None)
                 if position is not None:
-                    self._positions[name] = position
+                    self._progress.offsets[name] = position
                 raise
             if found:
                 self._wait_seconds = _FIRST_WAIT_SECONDS
@@ -202,12 +199,12 @@ class Follower:
             found: list[Event] = []
             for piece in pieces(reader, [region], self._wanted, offset=before):
                 found += piece.batch.events
-                self._positions[name] = piece.next_offset
+                self._progress.offsets[name] = piece.next_offset
             if found:
                 return found
             before = reader.offset
         del self._regions[name]
-        self._positions[name] = max(reader.offset, self._positions.get(name, 0))
+        self._progress.offsets[name] = max(reader.offset, self._progress.offsets.get(name, 0))
         return []
 
     def _find_readers(self) -> list[PartitionReader]:
