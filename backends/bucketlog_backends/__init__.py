@@ -1,1 +1,1 @@
-"""Backends that ship with bucketlog. Each imports its client library itself; the core imports none of them."""
+"""The backends that ship with bucketlog. Each imports its own client library, and the core imports no backend."""

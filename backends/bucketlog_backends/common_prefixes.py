@@ -1,4 +1,4 @@
-"""One level of a listing, with common prefixes made here: servers make them only when they list from the start."""
+"""One level of a listing from a given key on: servers cannot combine common prefixes with an arbitrary start."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _LAST = "~"  # the last printable ASCII character; names are encoded without it
 
 
 def list_level(pages: Callable[[str], Iterator[Sequence[Entry]]], prefix: str, start_after: str) -> Iterator[Entry]:
-    """Yield one level, skipping the rest of a folder when a page ends inside it.
+    """Yield one level, with each folder once. If a page ends inside a folder, the rest of the folder is skipped.
 
     Args:
-        pages: Lists the keys below the prefix that are greater than the one given, page by page.
+        pages: Lists, page by page, the keys below the prefix that are greater than a given key.
         prefix: Empty, or ending with `/`.
-        start_after: Only keys greater than this one count.
+        start_after: Yield only keys greater than this one.
     """
     folder: str | None = None
     while True:

@@ -1,7 +1,8 @@
-"""The fsspec backend: any `AbstractFileSystem`; conditions are claimed only for those whose conditions were tested.
+"""The fsspec backend: any `AbstractFileSystem`.
 
-That is s3fs, through its own calls to the server. Other filesystems take modes and ignore them, or check before they
-write, and wrappers such as `simplecache::` hand nothing on.
+Conditions are claimed only where they were tested: for s3fs, through its own calls to the server, and for the local
+filesystem, which becomes the local backend. Other filesystems accept a mode and ignore it, or check before they write,
+and wrappers such as `simplecache::` pass no conditions on.
 """
 
 from __future__ import annotations
@@ -44,18 +45,18 @@ _UPLOADS = ".uploads"
 
 
 def open_fsspec(url: str, options: Mapping[str, object], *, create: bool) -> Backend:
-    """Open a URL that fsspec knows. Nothing is asked of the storage here.
+    """Open a URL that fsspec knows, without any request to the storage.
 
     Args:
-        url: Any fsspec URL, a chained one too.
-        options: All of them go to the filesystem.
-        create: Only for local directories, which are opened as the local backend.
+        url: Any fsspec URL, including chained ones.
+        options: All of them are passed to the filesystem.
+        create: Only used for local directories, which the local backend opens.
 
     Raises:
         InvalidURLError: fsspec does not know the scheme.
-        InvalidOptionError: The filesystem does not take these options.
+        InvalidOptionError: The filesystem does not accept these options.
         CapabilityError: A library is missing.
-        StoreNotFoundError: There is no such local directory.
+        StoreNotFoundError: The local directory does not exist.
     """
     place = _without_user(url)
     try:
@@ -66,24 +67,24 @@ def open_fsspec(url: str, options: Mapping[str, object], *, create: bool) -> Bac
     try:
         fs, path = url_to_fs(url, **options)
     except ImportError as err:
-        msg = f"open {place}: {err}; install it beside bucketlog"
+        msg = f"open {place}: {err}; install it as well"
         raise CapabilityError(msg) from err
     except TypeError as err:
-        msg = f"open {place}: the filesystem does not take these options: {', '.join(sorted(options))}"
+        msg = f"open {place}: the filesystem does not accept these options: {', '.join(sorted(options))}"
         raise InvalidOptionError(msg) from err
     except ValueError as err:
-        msg = f"open {place}: fsspec cannot open it ({type(err).__name__}); mend the URL or the options"
+        msg = f"open {place}: fsspec cannot open it ({type(err).__name__}); fix the URL or the options"
         raise InvalidURLError(msg) from err
     return _wrap(fs, path, place, create=create)
 
 
 def from_object(obj: object) -> Backend | None:
-    """Wrap a filesystem, or a pair of filesystem and path; None for anything else.
+    """Return a backend for a filesystem, or for a pair of filesystem and path; None for any other object.
 
-    A `LocalFileSystem` becomes the local backend, and a `DirFileSystem` is what it stands for.
+    A `LocalFileSystem` becomes the local backend. A `DirFileSystem` is replaced by the filesystem and path it wraps.
 
     Raises:
-        InvalidURLError: A filesystem of the whole machine, or of all buckets, came without a path.
+        InvalidURLError: A filesystem of the whole machine, or of all buckets, was given without a path.
     """
     spec = sys.modules.get("fsspec.spec")
     if spec is None:
@@ -118,7 +119,7 @@ def _wrap(fs: Any, path: str, place: str, *, create: bool) -> Backend:  # noqa: 
 
 
 def _is_exactly(fs: object, module: str, name: str) -> bool:
-    """Compare the class itself: a caching filesystem claims to be an instance of what it wraps."""
+    """Compare the class itself, because a caching filesystem claims to be an instance of the one it wraps."""
     kind = type(fs)
     return (kind.__module__, kind.__qualname__) == (module, name)
 
@@ -129,7 +130,7 @@ def _protocol(fs: Any) -> str:  # noqa: ANN401  (fsspec has no types)
 
 
 def _without_user(url: str) -> str:
-    # The second form is a password with a slash in it; a colon before digits is a port.
+    # The second form is for passwords that contain a slash. A colon before digits is a port.
     return re.sub(r"//(?:[^/@]*@|[^/@:]+:(?!\d+(?:/|$))[^@]*@)", "//", url)
 
 
@@ -139,8 +140,8 @@ def _without_user(url: str) -> str:
 class FsspecBackend:
     """One handle on a path of any filesystem.
 
-    It claims neither exclusive creation nor compare-and-set: a condition is looked at before the write, which keeps
-    only this handle's own threads apart. What a put that breaks off leaves behind is the filesystem's affair.
+    It claims neither exclusive creation nor compare-and-set: it checks a condition before the write, which only
+    protects the threads of this handle from each other. A put that is interrupted leaves what the filesystem leaves.
     """
 
     capabilities = Capabilities(exclusive_create=False, compare_and_set=False)
@@ -150,7 +151,7 @@ class FsspecBackend:
         self.url = url.partition("?")[0]
         self._fs = fs
         self._root = path.rstrip("/")
-        self._looking = threading.Lock()
+        self._checking = threading.Lock()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.url!r})"
@@ -158,14 +159,16 @@ class FsspecBackend:
     # -- reading -------------------------------------------------------------------------------------------------------
 
     def get(self, key: str, start: int = 0, end: int | None = None) -> Content:
-        """Return the bytes `[start, end)` under a key. Without ETags only the whole object has a version, its digest.
+        """Return the bytes `[start, end)` of an object.
+
+        Without ETags the version is the digest of the whole object, so it is empty for a range.
 
         Raises:
             NotFoundError: Nothing is stored under the key.
         """
         path = self._path(key)
         with _translating(f"get {key!r} from {self.url}"):
-            # The version first: one that is older than the bytes lets a condition fail, a newer one would let it hold.
+            # The version first: one older than the bytes lets a condition fail, a newer one would let it hold wrongly.
             info = self._info(path)
             version = _etag(info)
             if not start and end is None:
@@ -176,11 +179,11 @@ class FsspecBackend:
             return Content(data, version or "")
 
     def head(self, key: str) -> Stat:
-        """Return size, version and time of what is stored under a key. Without ETags all of it is read.
+        """Return the size, version and time of an object. Without ETags, this reads all of it.
 
         Raises:
             NotFoundError: Nothing is stored under the key.
-            CapabilityError: The filesystem keeps no times.
+            CapabilityError: The filesystem does not record times.
         """
         path = self._path(key)
         with _translating(f"look at {key!r} in {self.url}"):
@@ -190,9 +193,9 @@ class FsspecBackend:
             return Stat(int(info["size"]), version, modified)
 
     def list(self, prefix: str, *, start_after: str = "", delimiter: bool = False) -> Iterator[Entry]:
-        """Yield what lies under keys that begin with `prefix`, ascending by key.
+        """Yield the objects whose keys begin with `prefix`, in ascending order of their keys.
 
-        fsspec has no listing that begins behind a key: all below the prefix is listed first, whatever is asked for.
+        fsspec cannot list from a key on, so every call first lists everything below the prefix.
         """
         folder = ""
         for entry in self._found(prefix):
@@ -211,21 +214,21 @@ class FsspecBackend:
         """Store bytes under a key and return the new version.
 
         Raises:
-            ConflictError: The condition did not hold when it was looked at.
-            OutcomeUnknownError: The filesystem failed on the way.
+            ConflictError: The condition did not hold when it was checked.
+            OutcomeUnknownError: The filesystem failed during the write.
         """
         doing, path = f"put {key!r} to {self.url}", self._path(key)
-        with self._looking, _translating(doing, writing=key):
+        with self._checking, _translating(doing, writing=key):
             if if_version is not ANY:
                 self._check(doing, path, if_version)
             self._in_folder(path, lambda: self._fs.pipe_file(path, data))
             return _etag(self._info(path)) or _digest(data)
 
     def upload(self, key: str, source: BinaryIO) -> None:
-        """Store all that `source` holds from where it stands, under a scratch name that is then moved to the key.
+        """Store the rest of `source` under a scratch name, then move it to the key.
 
         Raises:
-            OutcomeUnknownError: The filesystem failed on the way.
+            OutcomeUnknownError: The filesystem failed during the write.
         """
         doing, path = f"upload {key!r} to {self.url}", self._path(key)
         scratch = self._path(f"{_UPLOADS}/{secrets.token_hex(8)}")
@@ -242,18 +245,18 @@ class FsspecBackend:
             with _translating(doing, writing=key):
                 self._in_folder(path, lambda: self._fs.mv(scratch, path))
         except BaseException:
-            with suppress(Exception):  # what went wrong first says more
+            with suppress(Exception):  # the first error says more
                 self._fs.rm_file(scratch)
             raise
 
     def delete(self, keys: Iterable[str]) -> None:
-        """Remove keys; one that is missing is no error."""
+        """Delete objects. A missing key is not an error."""
         for key in keys:
             with suppress(NotFoundError), _translating(f"delete {key!r} from {self.url}"):
                 self._fs.rm_file(self._path(key))
 
     def close(self) -> None:
-        """Do nothing: filesystems are shared by all that use them."""
+        """Do nothing: a filesystem may have other users."""
 
     # -- steps ---------------------------------------------------------------------------------------------------------
 
@@ -261,15 +264,15 @@ class FsspecBackend:
         return f"{self._root}/{key}"
 
     def _info(self, path: str) -> dict[str, Any]:
-        self._fs.invalidate_cache()  # others may have changed what a filesystem remembers
+        self._fs.invalidate_cache()  # other writers may have changed what the filesystem caches
         info: dict[str, Any] = self._fs.info(path)
         if info.get("type") == "directory":
             raise FileNotFoundError(path)
         return info
 
     def _found(self, prefix: str) -> Iterator[Entry]:
-        """Return the keys below a prefix, sorted."""
-        base = f"{self._root}/".lstrip("/")  # some filesystems list with a slash in front, some without
+        """Return the objects below a prefix, sorted by key."""
+        base = f"{self._root}/".lstrip("/")  # some filesystems list paths with a leading slash, some without
         found = []
         with suppress(NotFoundError), _translating(f"list {prefix!r} in {self.url}"):
             self._fs.invalidate_cache()
@@ -285,11 +288,11 @@ class FsspecBackend:
             there = _etag(self._info(path)) or _digest(bytes(self._fs.cat_file(path)))
         if (there is not None) if condition is ABSENT else (there != condition):
             found = "nothing" if there is None else "another version" if isinstance(condition, str) else "an object"
-            msg = f"{doing}: the condition does not hold, found {found}; read it again and decide again"
+            msg = f"{doing}: the condition does not hold, found {found}; read it and decide again"
             raise ConflictError(msg)
 
     def _in_folder(self, path: str, act: Callable[[], Any]) -> Any:  # noqa: ANN401  (fsspec has no types)
-        """Act on a path, making its folder where the filesystem has folders and this one is missing."""
+        """Run `act` on a path, and if its folder is missing, create it and run `act` again."""
         try:
             return act()
         except FileNotFoundError:
@@ -298,7 +301,7 @@ class FsspecBackend:
 
 
 def _etag(info: Mapping[str, Any]) -> Version | None:
-    """Return what a filesystem says an object's ETag is; times are no versions, two writes may share one."""
+    """Return the ETag of an object, if there is one. A time is not a version, because two writes may share it."""
     for name in ("ETag", "etag", "e_tag"):
         if info.get(name):
             return str(info[name])
@@ -332,7 +335,7 @@ def _aware(time: object) -> datetime:
 
 @contextmanager
 def _translating(doing: str, *, writing: str | None = None) -> Iterator[None]:
-    """Make our error from whatever a filesystem raises: each brings exceptions of its own."""
+    """Translate any exception of a filesystem: each brings its own classes."""
     try:
         yield
     except BucketlogError:
@@ -347,13 +350,13 @@ def _translated(err: Exception, doing: str, writing: str | None) -> BucketlogErr
         case FileNotFoundError():
             return NotFoundError(f"{doing}: nothing is stored there")
         case PermissionError():
-            return AccessDeniedError(f"{doing}: it was refused; see to credentials and permissions")
+            return AccessDeniedError(f"{doing}: the filesystem refused it; check credentials and permissions")
         case OSError(errno=errno.ENOSPC | errno.EDQUOT):
-            return StorageFullError(f"{doing}: there is no room; free some")
+            return StorageFullError(f"{doing}: there is no room; free some space")
         case NotImplementedError():
-            return CapabilityError(f"{doing}: this filesystem does not know that operation; use another")
+            return CapabilityError(f"{doing}: this filesystem does not support the operation; use another")
         case ConnectionRefusedError() | socket.gaierror():
-            return BackendUnavailableError(f"{why}, it cannot be reached; try again later")
+            return BackendUnavailableError(f"{why}: it cannot be reached; try again later")
     if writing is not None:
         return OutcomeUnknownError(f"{why}; it may have been written: read it back", key=writing)
     return BackendUnavailableError(f"{why}; try again later")

@@ -1,7 +1,7 @@
-"""Stores in memory: dictionaries that live until the process ends, shared by every handle of their name.
+"""The memory backend: each name is one store, shared by all its handles until the process ends.
 
-Nothing here survives the process, so nothing is synced; all else behaves as the local backend does. A forked child has
-a copy of its own.
+Nothing is synced, because nothing survives the process. Everything else behaves as in the local backend. A forked child
+has its own copy.
 """
 
 from __future__ import annotations
@@ -31,33 +31,33 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from contextlib import AbstractContextManager
 
-_LIST_CHUNK = 1000  # keys taken per visit, so that a long listing does not keep writers out
+_LIST_CHUNK = 1000  # keys read per visit, so that a long listing does not block writers
 _AFTER_SLASH = "0"  # the character that follows "/": no key below a folder reaches folder + "0"
 
 
 def open_memory(url: str, options: Mapping[str, object], *, create: bool) -> MemoryBackend:
-    """Open `memory://name`: one more handle on the store of that name.
+    """Open `memory://name`: another handle on the store with this name.
 
     Args:
         url: `memory://` and any name.
-        options: None are known.
-        create: Whether the name may be one under which nothing is stored yet.
+        options: Must be empty: there are none.
+        create: Whether to create the store if nothing is stored under this name.
 
     Raises:
         InvalidURLError: The URL does not begin with `memory://`.
-        InvalidOptionError: Any option.
+        InvalidOptionError: An option was given.
         StoreNotFoundError: Nothing is stored under this name, and `create` is False.
     """
     scheme, separator, name = url.partition("://")
     if scheme != "memory" or not separator:
-        msg = f"open {url}: a store in memory is named memory://name; mend the URL"
+        msg = f"open {url}: the URL of a store in memory is memory://name; fix it"
         raise InvalidURLError(msg)
     check_options(url, options, ())
     name = name.rstrip("/")
     with _roots_lock:
         root = _roots.get(name)
         if not create and (root is None or not root.objects):
-            msg = f"open {url}: nothing is stored in memory under this name; mend the name, or open with create=True"
+            msg = f"open {url}: nothing is stored in memory under this name; fix the name, or open with create=True"
             raise StoreNotFoundError(msg)
         if root is None:
             root = _roots[name] = _Root()
@@ -73,10 +73,10 @@ class MemoryBackend:
     def __init__(self, root: _Root, url: str) -> None:
         self.url = url
         self._root = root
-        self._growing: dict[str, tuple[str, _Object]] = {}  # folder -> what this handle appended to last
+        self._growing: dict[str, tuple[str, _Object]] = {}  # by folder: what this handle appended to last
 
     def get(self, key: str, start: int = 0, end: int | None = None) -> Content:
-        """Return the bytes `[start, end)` under a key, and its version.
+        """Return the bytes `[start, end)` of an object, and its version.
 
         Raises:
             NotFoundError: Nothing is stored under the key.
@@ -86,7 +86,7 @@ class MemoryBackend:
             return Content(bytes(memoryview(found.data)[start:end]), found.version)
 
     def head(self, key: str) -> Stat:
-        """Return size, version and time of what is stored under a key.
+        """Return the size, version and time of an object.
 
         Raises:
             NotFoundError: Nothing is stored under the key.
@@ -99,18 +99,19 @@ class MemoryBackend:
         """Store bytes under a key and return the new version.
 
         Raises:
-            ConflictError: The condition did not hold; nothing was written.
+            ConflictError: The condition did not hold, and nothing was written.
         """
         with self._exclusive(_folder_of(key)):
             there = self._root.objects.get(key)
             if if_version is ABSENT:
                 if there is not None:
-                    msg = f"put to {self.url}, key {key!r}: something is stored there already; read it, decide again"
+                    msg = f"put to {self.url}, key {key!r}: something is stored there already; read it and decide again"
                     raise ConflictError(msg)
             elif if_version is not ANY and (there is None or there.version != if_version):
                 found = "nothing" if there is None else "another version"
                 msg = (
-                    f"put to {self.url}, key {key!r}: expected version {if_version}, found {found}; read, decide again"
+                    f"put to {self.url}, key {key!r}: expected version {if_version}, found {found}; read it and decide "
+                    "again"
                 )
                 raise ConflictError(msg)
             new = _Object(bytes(data))
@@ -118,13 +119,13 @@ class MemoryBackend:
             return new.version
 
     def upload(self, key: str, source: BinaryIO) -> None:
-        """Store all that `source` holds from where it stands."""
+        """Store the rest of `source`, from its current position."""
         self.put(key, source.read())
 
     def list(self, prefix: str, *, start_after: str = "", delimiter: bool = False) -> Iterator[Entry]:
-        """Yield what lies under keys that begin with `prefix`, ascending by key, lazily.
+        """Yield the objects whose keys begin with `prefix`, lazily and in ascending order of their keys.
 
-        A key whose last part begins with a dot is not listed.
+        A key whose last part begins with a dot is left out.
         """
         bound: str | None = max(prefix, start_after + "\0" if start_after else "")
         while bound is not None:
@@ -132,30 +133,31 @@ class MemoryBackend:
             yield from chunk
 
     def delete(self, keys: Iterable[str]) -> None:
-        """Remove keys; one that is missing is no error."""
+        """Delete objects. A missing key is not an error."""
         for key in keys:
             with self._exclusive(_folder_of(key)):
                 self._root.remove(key)
 
     def close(self) -> None:
-        """Let this handle go; what is stored stays."""
+        """Close this handle. The store keeps its content."""
         self._growing.clear()
 
     # -- growing objects -----------------------------------------------------------------------------------------------
 
     def lock(self, folder: str, *, shared: bool = False) -> AbstractContextManager[object]:
-        """Hold a folder's lock against every other handle; reentrant in a thread.
+        """Return a context manager that holds a folder's lock against all other handles, reentrant within a thread.
 
         Raises:
-            RuntimeError: On entering: this thread holds the shared lock and asks for the exclusive one.
+            RuntimeError: On entry, if this thread holds the shared lock and asks for the exclusive one.
         """
         return self._hold(folder.rstrip("/"), shared=shared)
 
-    def append(self, key: str, data: bytes, *, expected_size: int, sync: bool = True) -> None:  # noqa: ARG002  (in memory nothing is ever synced)
+    def append(self, key: str, data: bytes, *, expected_size: int, sync: bool = True) -> None:  # noqa: ARG002  (nothing is ever synced in memory)
         """Append to a growing object.
 
         Raises:
-            ConflictError: Its size is not `expected_size`, it is sealed, or it is not the one this handle appended to.
+            ConflictError: The size is not `expected_size`, the object is sealed, or another object has taken the place
+                of the one that this handle appended to.
             RuntimeError: This thread holds the folder's shared lock.
         """
         folder = _folder_of(key)
@@ -168,7 +170,7 @@ class MemoryBackend:
             wrong = _why_not_to_grow(there, expected_size, believed if believed_key == key else there)
             if there is None or wrong:
                 self._growing.pop(folder, None)
-                msg = f"append to {self.url}, key {key!r}: {wrong}; read what is new and decide again"
+                msg = f"append to {self.url}, key {key!r}: {wrong}; read the new data and decide again"
                 raise ConflictError(msg)
             grown = there.data if isinstance(there.data, bytearray) else bytearray(there.data)
             grown += data
@@ -177,7 +179,7 @@ class MemoryBackend:
             self._root.changed(key)
 
     def sync(self, key: str) -> None:
-        """Do nothing: memory is as durable as it gets.
+        """Do nothing, except to check that the object exists.
 
         Raises:
             NotFoundError: Nothing is stored under the key.
@@ -186,7 +188,7 @@ class MemoryBackend:
             self._find(key, "sync")
 
     def seal(self, key: str) -> None:
-        """Let an object never grow again.
+        """Refuse all further appends to an object.
 
         Raises:
             NotFoundError: Nothing is stored under the key.
@@ -196,22 +198,22 @@ class MemoryBackend:
             self._root.changed(key)
 
     def is_sealed(self, key: str) -> bool:
-        """Tell whether an object was sealed; False for one that is missing."""
+        """Return True if the object is sealed, and False if it is not or does not exist."""
         with self._root.mutex:
             found = self._root.objects.get(key)
             return found is not None and found.sealed
 
     def cut(self, key: str, size: int, *, aside: str | None) -> None:
-        """Cut an object back to `size` bytes, keeping what lies past it under the key `aside` (or `aside-1` …).
+        """Truncate an object to `size` bytes, and keep the rest under the key `aside`, or `aside-1`, and so on.
 
         Raises:
             NotFoundError: Nothing is stored under the key.
-            ConflictError: It is sealed.
+            ConflictError: The object is sealed.
         """
         with self._exclusive(_folder_of(key)):
             found = self._find(key, "cut")
             if found.sealed:
-                msg = f"cut {key!r} in {self.url}: it is sealed, and a sealed object never changes; read again"
+                msg = f"cut {key!r} in {self.url}: it is sealed, and sealed objects never change; read it again"
                 raise ConflictError(msg)
             if len(found.data) <= size:
                 return
@@ -225,7 +227,7 @@ class MemoryBackend:
     # -- watching ------------------------------------------------------------------------------------------------------
 
     def watch(self, prefix: str) -> MemoryWatch:
-        """Begin to watch the keys below a prefix, which need not exist yet."""
+        """Start to watch the keys below a prefix. Nothing needs to be stored below it yet."""
         return MemoryWatch(self._root, prefix)
 
     # -- shared steps --------------------------------------------------------------------------------------------------
@@ -239,7 +241,7 @@ class MemoryBackend:
 
     @contextmanager
     def _exclusive(self, folder: str) -> Iterator[None]:
-        """Hold the mutex while nobody else holds the folder: that is all of the lock that one short step needs."""
+        """Hold the mutex, once no other owner holds the folder. A short step needs no more of the lock than that."""
         root, owner = self._root, (id(self), threading.get_ident())
         with root.mutex:
             held = root.folder(folder)
@@ -262,7 +264,7 @@ class MemoryBackend:
 
 
 class MemoryWatch:
-    """Wakes when a key below its prefix was stored, grew, was sealed, cut or removed."""
+    """Wakes when an object below its prefix is stored, grows, or is sealed, cut or deleted."""
 
     def __init__(self, root: _Root, prefix: str) -> None:
         self.prefix = prefix
@@ -274,14 +276,14 @@ class MemoryWatch:
             root.watches.add(self)
 
     def wait(self, timeout: float) -> bool:
-        """Wait until something changed since the last call (True), or `timeout` seconds went by or it was closed."""
+        """Return True on a change since the last call; False after `timeout` seconds, or if the watch was closed."""
         with self._root.mutex:
             self.condition.wait_for(lambda: self.woken or self._closed, timeout)
             woken, self.woken = self.woken, False
             return woken and not self._closed
 
     def close(self) -> None:
-        """Wake the waiter; may be called from another thread."""
+        """Wake the waiting thread. Another thread may call this."""
         with self._root.mutex:
             self._closed = True
             self._root.watches.discard(self)
@@ -292,7 +294,7 @@ _Owner = tuple[int, int]  # handle, thread
 
 
 class _Object:
-    """What is stored under one key. A growing one holds a bytearray, which is never handed out."""
+    """The object under one key. While it grows, its data is a bytearray, which is never returned."""
 
     __slots__ = ("data", "modified", "sealed", "version")
 
@@ -307,7 +309,7 @@ class _Object:
 
 
 class _FolderLock:
-    """Who holds a folder: one owner, or any number of them sharing. Guarded by the root's mutex."""
+    """The owners of a folder: one, or any number that share it. The mutex of the root guards this."""
 
     __slots__ = ("owners", "shared")
 
@@ -318,7 +320,7 @@ class _FolderLock:
     def wait(self, owner: _Owner, unlocked: threading.Condition, *, shared: bool) -> None:
         if owner in self.owners:
             if self.shared and not shared:
-                msg = "a thread that holds a folder's shared lock cannot take the exclusive one; release it first"
+                msg = "this thread holds the folder's shared lock; release it before asking for the exclusive one"
                 raise RuntimeError(msg)
             return
         while self.owners and not (shared and self.shared):
@@ -336,7 +338,7 @@ class _FolderLock:
 
 
 class _Root:
-    """One named store. `mutex` guards everything in it."""
+    """The store with one name. `mutex` guards everything in it."""
 
     def __init__(self) -> None:
         self.objects: dict[str, _Object] = {}
@@ -370,7 +372,7 @@ class _Root:
                 watch.condition.notify_all()
 
     def entries(self, prefix: str, bound: str, *, delimiter: bool) -> tuple[list[Entry], str | None]:
-        """Return some entries from `bound` on, and where to go on; None at the end of the listing."""
+        """Return some entries from `bound` on, and the bound of the next ones; None at the end of the listing."""
         found: list[Entry] = []
         with self.mutex:
             at = bisect_left(self._keys, bound)
@@ -391,9 +393,9 @@ class _Root:
             return found, None
 
     def begin_in_child(self) -> None:
-        """Make locks anew in a forked child: another thread of the parent may have held the inherited ones."""
+        """Replace the locks in a forked child: another thread of the parent may have held the inherited ones."""
         self._make_locks()
-        self._keys = sorted(self.objects)  # the fork may have come between the two
+        self._keys = sorted(self.objects)  # the fork may have come between the changes to the two
         me = threading.get_ident()
         for held in self._folders.values():
             held.owners = {owner: depth for owner, depth in held.owners.items() if owner[1] == me}
@@ -428,7 +430,7 @@ _roots_lock = threading.Lock()
 
 def _begin_in_child() -> None:
     global _roots_lock
-    _roots_lock = threading.Lock()  # the inherited one may be held by a thread that is not here
+    _roots_lock = threading.Lock()  # a thread of the parent may hold the inherited one
     for root in _roots.values():
         root.begin_in_child()
 

@@ -18,14 +18,12 @@ def main() -> int:
     parser = argparse.ArgumentParser("python -m tests.servers", description="Real S3 servers on this machine.")
     parser.epilog = EPILOG
     commands = parser.add_subparsers(dest="command", required=True)
-    preparing = commands.add_parser("prepare", help="build or install what the servers need")
-    preparing.add_argument("names", nargs="*", metavar="name", help=f"of {', '.join(SERVERS)} (all unless given)")
-    running = commands.add_parser("run", help="run a server until Ctrl-C, and say how it is opened")
+    preparing = commands.add_parser("prepare", help="build or install the servers")
+    preparing.add_argument("names", nargs="*", metavar="name", help=f"{', '.join(SERVERS)} (default: all)")
+    running = commands.add_parser("run", help="run a server until Ctrl-C, and print how to open it")
     running.add_argument("name", choices=SERVERS)
-    running.add_argument("--port", type=int, help="a free one unless given")
-    keeping = commands.add_parser(
-        "keep", help="run a server until standard input ends; its options are printed as JSON"
-    )
+    running.add_argument("--port", type=int, help="the port to listen on (default: a free one)")
+    keeping = commands.add_parser("keep", help="run a server until standard input ends, and print its options as JSON")
     keeping.add_argument("name", choices=SERVERS)
     given = parser.parse_args()
     if given.command == "prepare":
@@ -39,7 +37,7 @@ def main() -> int:
 
 
 def prepare(names: list[str]) -> int:
-    """Get servers ready, one line each; what is left out is an error in CI alone."""
+    """Prepare servers, and print a line for each. One that is not available is an error only in CI."""
     left_out = 0
     for name in names:
         begin = time.monotonic()
@@ -52,7 +50,7 @@ def prepare(names: list[str]) -> int:
 
 
 def show(server: Server) -> None:
-    """Print for people how the server is opened, in Python and by what reads the environment."""
+    """Print how to open the server, in Python and with environment variables."""
     print(f"{server.name} {server.version} runs until Ctrl-C.\n")
     print(f'bucketlog.open(\n    "{server.url("prefix")}",')
     for name, value in server.options.items():
@@ -64,7 +62,7 @@ def show(server: Server) -> None:
 
 
 def tell(server: Server) -> None:
-    """Print for the process that asked how the server is opened."""
+    """Print how to open the server, for the process that started it."""
     print(json.dumps(server.to_json()), flush=True)
 
 

@@ -1,4 +1,4 @@
-"""Ceph with its S3 gateway: the programs of the distribution, run by the script that the container runs too."""
+"""Ceph with its S3 gateway: the distribution's programs, run by the same script as in the container."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PROGRAMS = ("ceph", "ceph-authtool", "ceph-mon", "ceph-osd", "monmaptool", "rado
 
 
 def find() -> str:
-    """Return the version of what is installed.
+    """Return the installed version.
 
     Raises:
         MissingServerError: A program is missing.
@@ -36,7 +36,7 @@ def find() -> str:
 
 
 def prepare() -> str:
-    """Install the packages unless they are there; say which version it is.
+    """Install the packages if they are missing, and return their version.
 
     Raises:
         MissingServerError: They cannot be installed: no apt-get, not root, or apt-get failed.
@@ -64,7 +64,7 @@ def prepare() -> str:
 
 
 def environment(address: str, port: int | str) -> dict[str, str]:
-    """Return what the script is told by environment variables, here and in the container."""
+    """Return the environment variables of the script, here and in the container."""
     return {
         "S3_ACCESS_KEY_ID": settings()["S3_ACCESS_KEY_ID"],
         "S3_SECRET_ACCESS_KEY": settings()["S3_SECRET_ACCESS_KEY"],
@@ -76,11 +76,11 @@ READY_PATH = "/"
 
 
 def start(processes: Processes, port: int | None) -> Server:
-    """Start it and wait until it takes requests.
+    """Start the server and wait until it accepts requests.
 
     Raises:
-        MissingServerError: It is not on this machine.
-        ServerStartError: It does not start.
+        MissingServerError: The server is not installed.
+        ServerStartError: The server does not start.
     """
     version, port = find(), port or free_port()
     own = {"CEPH_DATA": str(processes.folder), "CEPH_MON_PORT": str(free_port())}

@@ -1,4 +1,4 @@
-"""What a server does where servers differ: the cases of `bucketlog doctor`, and a table of several servers."""
+"""Facts about servers, in the cases of `bucketlog doctor`, and a table that compares several servers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ROUNDS = 12
 
 
 def measure(server: Server) -> dict[str, str]:
-    """Return what was found for each case; on a server not ours no bucket is made, and one case is left out."""
+    """Return the result of each case. On a server that is not ours no bucket is created, so one case is skipped."""
     versioned = ""
     if server.ours:
         client, versioned = server.client(), f"bucketlog-{uuid.uuid4()}"
@@ -33,7 +33,7 @@ def measure(server: Server) -> dict[str, str]:
 
 
 def table(columns: dict[str, dict[str, str]]) -> Iterator[str]:
-    """Yield the lines of a table with a column for each server, in Markdown."""
+    """Yield the lines of a Markdown table with a column for each server."""
     cases = list(dict.fromkeys(case for facts in columns.values() for case in facts))
     rows = [["case", *columns], *([case, *(facts[case] for facts in columns.values())] for case in cases)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

@@ -1,4 +1,4 @@
-"""The keeper: a process that runs one server for another process, and outlives it just long enough to clean up."""
+"""The keeper: a process that runs a server for another process, and cleans up after that one ends."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 SERVERS = {module.NAME: module for module in (moto, minio, ceph_rgw)}
-_STOP_SECONDS = 120  # a busy disk takes a minute to remove what MinIO keeps of 12,000 objects
+_STOP_SECONDS = 120  # a busy disk takes a minute to remove the data of 12,000 objects in MinIO
 _MISSING, _FAILED = 3, 4
 
 
 @contextmanager
 def keep(name: str) -> Iterator[Server]:
-    """Have a keeper start a server; it is stopped, and its data removed, when the block ends or this process does.
+    """Start a server in a keeper. It stops, and its data is removed, when the block or this process ends.
 
     Raises:
-        MissingServerError: The server cannot be had on this machine.
-        ServerStartError: It does not start.
+        MissingServerError: The server is not available on this machine.
+        ServerStartError: The server does not start.
     """
     keeper = subprocess.Popen(
         [sys.executable, "-m", __package__, "keep", name],
         cwd=ROOT,
-        stdin=subprocess.PIPE,  # its end tells the keeper that we are gone, even when we are killed
+        stdin=subprocess.PIPE,  # its end tells the keeper that this process is gone, even if it was killed
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        start_new_session=True,  # Ctrl-C is for us: the tests still need their server while they end
+        start_new_session=True,  # Ctrl-C must not reach the server, which the tests need until they end
     )
     with keeper:
         assert keeper.stdin is not None
@@ -56,7 +56,7 @@ def keep(name: str) -> Iterator[Server]:
 
 
 def run(name: str, *, port: int | None, ready: Callable[[Server], None], until_end_of_input: bool) -> int:
-    """Run a server in this process's care until it is told to stop; return the exit code."""
+    """Run a server until Ctrl-C, SIGTERM or the end of input, and return the exit code."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
         with Processes(name) as processes:

@@ -1,4 +1,4 @@
-"""MinIO: the one on PATH, or one that was built from source and is kept outside the checkout."""
+"""MinIO: the program on PATH, or one built from source, which is cached outside the checkout."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SOURCE = "github.com/minio/minio"
 
 
 def find() -> Path:
-    """Return the program.
+    """Return the path of the program.
 
     Raises:
         MissingServerError: It is neither on PATH nor built.
@@ -48,7 +48,7 @@ def is_there() -> bool:
 
 
 def prepare() -> str:
-    """Build it unless it is there, which takes Go and some minutes; say where it is.
+    """Build the program if it is missing, which takes Go and a few minutes, and return its path.
 
     Raises:
         MissingServerError: Go is missing or cannot build it.
@@ -64,7 +64,7 @@ def prepare() -> str:
         )
     _cached().parent.mkdir(parents=True, exist_ok=True)
     with (_cached().parent / "build.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # another run may be building it just now
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another run may be building it
         if not _cached().exists():
             _build(go)
     return str(_cached())
@@ -92,7 +92,7 @@ def _cached() -> Path:
 
 
 def environment() -> dict[str, str]:
-    """Return what it is told by environment variables."""
+    """Return the environment variables of the server."""
     return {
         "MINIO_ROOT_USER": settings()["S3_ACCESS_KEY_ID"],
         "MINIO_ROOT_PASSWORD": settings()["S3_SECRET_ACCESS_KEY"],
@@ -101,7 +101,7 @@ def environment() -> dict[str, str]:
 
 
 def arguments(data: str, address: str) -> list[str]:
-    """Return what it is told on the command line."""
+    """Return the command line arguments of the server."""
     return ["server", data, "--address", address]
 
 
@@ -109,11 +109,11 @@ READY_PATH = "/minio/health/ready"
 
 
 def start(processes: Processes, port: int | None) -> Server:
-    """Start it and wait until it takes requests.
+    """Start the server and wait until it accepts requests.
 
     Raises:
-        MissingServerError: It is not on this machine.
-        ServerStartError: It does not start.
+        MissingServerError: The server is not installed.
+        ServerStartError: The server does not start.
     """
     program, port = find(), port or free_port()
     data = processes.folder / "data"

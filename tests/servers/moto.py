@@ -1,4 +1,4 @@
-"""moto's server: S3 in memory, installed with the other libraries of the tests."""
+"""moto's server: S3 in memory, installed with the libraries of the tests."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from .processes import Processes
 
 NAME = "moto"
-_SERVER = Path(__file__).with_name("moto_server.py")  # run with -P, as `moto` beside it is not moto
+_SERVER = Path(__file__).with_name("moto_server.py")  # run with -P, or it would import the module `moto` in this folder
 
 
 def prepare() -> str:
-    """Say which version is installed.
+    """Return the installed version.
 
     Raises:
-        MissingServerError: None is.
+        MissingServerError: moto is not installed.
     """
     try:
         return version("moto")
@@ -30,11 +30,11 @@ def prepare() -> str:
 
 
 def start(processes: Processes, port: int | None) -> Server:
-    """Start it and wait until it takes requests.
+    """Start the server and wait until it accepts requests.
 
     Raises:
-        MissingServerError: It is not installed.
-        ServerStartError: It does not start.
+        MissingServerError: moto is not installed.
+        ServerStartError: The server does not start.
     """
     installed = prepare()
     port = port or free_port()

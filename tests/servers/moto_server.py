@@ -1,6 +1,6 @@
-"""moto's server, made to keep what S3 promises: it checks the condition of a PUT and writes without a lock in between.
+"""moto's server, with a lock around PUTs: without it, the condition is checked and the object written separately.
 
-Under load two rivals of eight then win a race now and again, which no server that people use does.
+Under load, two of eight rivals would then sometimes win the same race, which does not happen with real servers.
 """
 
 from __future__ import annotations

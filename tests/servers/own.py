@@ -1,4 +1,4 @@
-"""Anyone's server, told by the environment: a URL, and options under the names that `bucketlog.open()` knows."""
+"""Your own server, named in the environment: a URL, and options with the names that `bucketlog.open()` knows."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _OPTION = "BUCKETLOG_TEST_S3_"
 
 
 def from_environment(environ: Mapping[str, str]) -> Server | None:
-    """Return the server that is named there, if one is.
+    """Return the server that the environment names; None if there is none.
 
-    The URL is `s3://bucket/prefix`, perhaps with options as its query. `BUCKETLOG_TEST_S3_ENDPOINT_URL`, `…_PROFILE`
-    and the like are options too; what is not given comes from `AWS_*`, as always.
+    The URL is `s3://bucket/prefix`, optionally with options as its query. `BUCKETLOG_TEST_S3_ENDPOINT_URL`,
+    `…_PROFILE` and so on are options, too. Defaults come from `AWS_*`, as usual.
     """
     url = environ.get(VARIABLE)
     if not url:

@@ -1,4 +1,4 @@
-"""Child processes of a keeper: started in a group of their own, watched until they answer, gone when it goes."""
+"""The child processes of a keeper: started in their own group, and ended with the keeper."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ _ROOM_BYTES = 4 * 1024**3
 
 
 def free_port() -> int:
-    """Return a port of this machine on which nobody listens at the moment."""
+    """Return a port on which nothing listens at the moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 class Processes:
-    """The processes of one server, and the temporary folder that is theirs."""
+    """The processes of one server, and their temporary folder."""
 
     def __init__(self, name: str) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix=f"bucketlog-{name}-", dir=_memory()))
@@ -55,7 +55,7 @@ class Processes:
         self.close()
 
     def start(self, command: Sequence[str | Path], *, environment: Mapping[str, str] | None = None) -> None:
-        """Start a process. What it writes is kept for the message should it fail."""
+        """Start a process, and keep its output for an error message."""
         with self._log.open("ab") as log:
             process = subprocess.Popen(
                 [str(part) for part in command],
@@ -64,16 +64,16 @@ class Processes:
                 stderr=subprocess.STDOUT,
                 cwd=self.folder,
                 env={**os.environ, "TMPDIR": str(self.folder), **(environment or {})},
-                start_new_session=True,  # Ctrl-C is for the keeper, and a group can be ended as a whole
-                preexec_fn=_ending_with_parent(),  # safe: a keeper has one thread, and that one lives as long as it
+                start_new_session=True,  # Ctrl-C must only reach the keeper, and a group can be killed as a whole
+                preexec_fn=_ending_with_parent(),  # safe: a keeper has a single thread
             )
         self._running.append(process)
 
     def wait_until_ready(self, url: str) -> None:
-        """Return when something answers at a URL with 200.
+        """Wait until a URL answers with status 200.
 
         Raises:
-            ServerStartError: A process ended, or nothing answered in time.
+            ServerStartError: A process ended, or there was no answer in time.
         """
         deadline = time.monotonic() + READY_SECONDS
         while not _answers(url):
@@ -85,21 +85,21 @@ class Processes:
             time.sleep(0.05)
 
     def ended(self) -> str:
-        """Say which process has ended by itself; empty as long as all run."""
+        """Return which process has ended on its own; empty while all run."""
         for process in self._running:
             if process.poll() is not None:
                 return f"{Path(process.args[0]).name} ended with {process.returncode}"
         return ""
 
     def close(self) -> None:
-        """Stop all, kill those that do not, and remove the folder."""
+        """Stop all processes, kill those that do not stop, and remove the folder."""
         for process in self._running:
             process.terminate()
         for process in self._running:
             with suppress(subprocess.TimeoutExpired):
                 process.wait(_STOP_SECONDS)
             with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)  # also what it started itself and left behind
+                os.killpg(process.pid, signal.SIGKILL)  # including the children that it left
             process.wait()
         shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -108,9 +108,9 @@ class Processes:
 
 
 def _memory() -> str | None:
-    """Return a folder in memory where there is one with room: files there are stored and removed much sooner.
+    """Return a folder in memory, where files are written and removed faster; None if there is none with enough room.
 
-    Whoever says with `TMPDIR` where temporary files go has them there.
+    `TMPDIR` wins, if it is set.
     """
     if "TMPDIR" in os.environ:
         return None
@@ -129,7 +129,7 @@ def _answers(url: str) -> bool:
 
 
 def _ending_with_parent() -> Callable[[], None] | None:
-    """Return what has the kernel end a child with its parent, even one that is killed; Linux alone can."""
+    """Return a function that makes the kernel end a child with its parent, even if that is killed. Linux only."""
     if sys.platform != "linux":
         return None
     prctl = ctypes.CDLL(None).prctl  # looked up before the fork

@@ -1,8 +1,7 @@
-"""A network that can be made bad: an HTTP proxy on loopback that does to each request what a plan says.
+"""A faulty network: an HTTP proxy on loopback that subjects each request to a fault chosen by a plan.
 
-It stands in front of one server and hands requests on byte for byte, so that their signatures stay right. The plan
-decides by the number of the request; what was decided is counted. It can also be away for a while, so that connections
-are refused.
+It forwards requests to one server byte for byte, so their signatures stay valid. The plan chooses a fault by the number
+of the request, and the proxy counts the faults. It can also go away for a while, so that connections are refused.
 """
 
 from __future__ import annotations
@@ -25,11 +24,11 @@ if TYPE_CHECKING:
 THREADS_PREFIX = "proxy-"
 _CONNECT_SECONDS = 10
 _BACKLOG = 128
-_RESET = struct.pack("ii", 1, 0)  # SO_LINGER: what is unsent is dropped, and the other side told with RST
+_RESET = struct.pack("ii", 1, 0)  # SO_LINGER: drop unsent data, and send the other side an RST
 
 
 class Kind(enum.StrEnum):
-    """What becomes of a request and its answer."""
+    """What happens to a request and its answer."""
 
     PASSED = "passed on"
     DELAYED = "delayed"
@@ -48,7 +47,7 @@ _WITHOUT_SERVER = (Kind.CUT_BEFORE, Kind.LATE, Kind.SILENT_BEFORE, Kind.ANSWERED
 
 
 class Fault(NamedTuple):
-    """A kind, and what it needs: the status and code of an answer, seconds to wait."""
+    """A kind of fault, with the status and code of an answer, or the seconds to wait."""
 
     kind: Kind
     status: int = 0
@@ -57,27 +56,27 @@ class Fault(NamedTuple):
 
     @property
     def name(self) -> str:
-        """What it is counted as."""
+        """The name under which the fault is counted."""
         return f"{self.kind}: {self.status} {self.code}" if self.status else self.kind.value
 
 
 def good(number: int, method: str) -> Fault:
-    """Pass everything on."""
+    """Forward every request."""
     return Fault(Kind.PASSED)
 
 
 def dead(number: int, method: str) -> Fault:
-    """Let nothing through."""
+    """Cut every connection."""
     return Fault(Kind.CUT_BEFORE)
 
 
 def silent(number: int, method: str) -> Fault:
-    """Accept everything, let nothing through, and say nothing."""
+    """Accept every request, forward none, and never answer."""
     return Fault(Kind.SILENT_BEFORE)
 
 
 def seeded(seed: int, *, share: float) -> Plan:
-    """Return a plan by which a share of the requests meets one of all faults; equal seeds are equal plans."""
+    """Return a plan that gives a share of the requests a random fault. Equal seeds give equal plans."""
 
     def plan(number: int, method: str) -> Fault:
         chance = random.Random(f"{seed} {number}")
@@ -96,12 +95,12 @@ def seeded(seed: int, *, share: float) -> Plan:
 
 
 class Proxy:
-    """Listens from its making on; `close()` cuts what is open and ends all threads.
+    """Listens from its creation on. `close()` cuts all connections and ends all threads.
 
     Attributes:
-        endpoint_url: Where it listens.
-        plan: May be set at any time.
-        counts: How often each fault was met, by its name.
+        endpoint_url: The URL on which it listens.
+        plan: The current plan; may be replaced at any time.
+        counts: How often each fault occurred, by its name.
     """
 
     def __init__(self, server_url: str, plan: Plan = good) -> None:
@@ -112,7 +111,7 @@ class Proxy:
         self.endpoint_url = f"http://127.0.0.1:{self._address[1]}"
         self.plan = plan
         self.counts: Counter[str] = Counter()
-        self._lock = threading.Lock()  # guards all that follows, and the counts
+        self._lock = threading.Lock()  # guards the counts and everything below
         self._number = 0
         self._open: set[socket.socket] = set()
         self._serving: set[threading.Thread] = set()
@@ -129,7 +128,7 @@ class Proxy:
 
     @property
     def connections(self) -> int:
-        """How many connections of clients are open."""
+        """The number of open client connections."""
         return len(self._serving)
 
     @contextmanager
@@ -143,7 +142,7 @@ class Proxy:
 
     @contextmanager
     def away(self) -> Iterator[None]:
-        """Cut what is open, and have new connections refused for a while."""
+        """Cut all connections, and refuse new ones for a while."""
         self._leave()
         try:
             yield
@@ -151,14 +150,14 @@ class Proxy:
             self._come_back()
 
     def settle(self) -> None:
-        """Give the server at once what it was to get later, and return when it has answered all of it."""
+        """Send the server all late requests now, and wait until it has answered them."""
         self._hurry.set()
         for thread in list(self._late):
             thread.join()
         self._hurry.clear()
 
     def close(self) -> None:
-        """Cut what is open and end all threads."""
+        """Cut all connections and end all threads."""
         self._leave()
         self._socket.close()
         self.settle()
@@ -166,16 +165,16 @@ class Proxy:
     def _leave(self) -> None:
         with self._lock:
             self._away = True
-            for one in self._open:
+            for connection in self._open:
                 with suppress(OSError):
-                    one.shutdown(socket.SHUT_RDWR)
+                    connection.shutdown(socket.SHUT_RDWR)
         with suppress(OSError), socket.create_connection(self._address):
             pass  # wakes the thread that accepts
         self._accepting.join()
         for thread in list(self._serving):
             thread.join()
         self._socket.close()
-        # It holds the port, which others would be given else.
+        # This keeps the port, which would otherwise be given to another process.
         self._socket = socket.socket()
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self._socket.bind(self._address)
@@ -201,7 +200,7 @@ class Proxy:
             thread.start()
 
     def _serve(self, client: socket.socket) -> None:
-        """Hand on one request after the other, until one side or a fault ends the connection."""
+        """Forward one request after another, until one side or a fault ends the connection."""
         server: socket.socket | None = None
         try:
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -213,7 +212,7 @@ class Proxy:
                     if not self._meet(fault, request, client, server):
                         return
         except OSError:
-            pass  # one side is gone, so is the other then
+            pass  # one side is gone, so close the other as well
         finally:
             with self._lock:
                 self._open -= {client, server}
@@ -244,7 +243,7 @@ class Proxy:
     # -- faults --------------------------------------------------------------------------------------------------------
 
     def _meet(self, fault: Fault, request: bytes, client: socket.socket, server: socket.socket | None) -> bool:
-        """Do what a fault says; tell whether the connection goes on."""
+        """Apply a fault; return True if the connection stays open."""
         kind = fault.kind
         if kind is Kind.CUT_BEFORE:
             return _cut(client)
@@ -290,13 +289,13 @@ class Proxy:
 
 
 def _cut(client: socket.socket) -> bool:
-    """Have a connection end as a broken one does, not as a closed one; always False."""
+    """Make a connection end as if it were broken, not closed. Always returns False."""
     client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
     return False
 
 
 def _say_nothing(client: socket.socket) -> bool:
-    """Return when the client has had enough; always False."""
+    """Wait until the client closes the connection. Always returns False."""
     while client.recv(65536):
         pass
     return False
@@ -308,7 +307,7 @@ def _answer(fault: Fault, request: bytes) -> bytes:
     return head.encode() + b"\r\n\r\n" + (b"" if _method_of(request) == "HEAD" else body)
 
 
-# -- as much of HTTP as it takes to know where a message ends ----------------------------------------------------------
+# -- just enough HTTP to know where a message ends ---------------------------------------------------------------------
 
 
 def _method_of(request: bytes) -> str:
@@ -316,7 +315,7 @@ def _method_of(request: bytes) -> str:
 
 
 def _read_request(source: BinaryIO, client: socket.socket) -> bytes | None:
-    """Return the next request, whole; None when there is no more."""
+    """Return the next complete request; None if there is none."""
     head, headers = _read_head(source)
     if not head.endswith(b"\r\n\r\n"):
         return None
@@ -326,7 +325,7 @@ def _read_request(source: BinaryIO, client: socket.socket) -> bytes | None:
 
 
 def _read_answer(server: socket.socket, method: str) -> bytes:
-    """Return the next answer, whole; nothing when the server closed the connection instead."""
+    """Return the next complete answer; empty if the server closed the connection."""
     with server.makefile("rb") as source:
         while True:
             head, headers = _read_head(source)
@@ -355,7 +354,7 @@ def _read_body(source: BinaryIO, headers: dict[bytes, bytes]) -> bytes:
         line = source.readline()
         size = int(line.partition(b";")[0] or b"-1", 16)
         parts += [line, _read_exactly(source, size + 2)] if size else [line]
-    while parts[-1] not in (b"\r\n", b""):  # trailers, of which there are seldom any
+    while parts[-1] not in (b"\r\n", b""):  # trailers, which are rare
         parts.append(source.readline())
     return b"".join(parts)
 

@@ -1,4 +1,4 @@
-"""A server that can be used: where it is and how it is opened."""
+"""A running server: its place, and the options to open it."""
 
 from __future__ import annotations
 
@@ -16,34 +16,34 @@ if TYPE_CHECKING:
 
 
 class MissingServerError(Exception):
-    """A server cannot be had on this machine; the message is one line that says why, and what would help."""
+    """A server is not available on this machine. The message is one line, with the reason and the remedy."""
 
 
 class ServerStartError(Exception):
-    """A server is here and does not start; the message ends with what it wrote."""
+    """A server is installed, but does not start. The message ends with its output."""
 
 
 @dataclass(frozen=True)
 class Server:
-    """A bucket, or a prefix in it, on a server that runs.
+    """A bucket, or a prefix in it, on a running server.
 
     Attributes:
-        name: What it is called in tables and test names.
-        version: As far as known.
-        base_url: `s3://bucket/prefix`; tests write below it only, unless the server is `ours`.
-        options: What `bucketlog.open()` is given beside the URL.
-        ours: Whether it was started for the tests, so that buckets may be made and nothing needs to be cleaned up.
+        name: Its name in tables and tests.
+        version: Its version, if known.
+        base_url: `s3://bucket/prefix`. Tests only write below it, unless the server is `ours`.
+        options: The options for `bucketlog.open()`.
+        ours: Whether it was started for the tests, so buckets may be created and nothing has to be cleaned up.
     """
 
     name: str
     base_url: str
-    options: dict[str, str] = field(repr=False)  # holds the secret
+    options: dict[str, str] = field(repr=False)  # contains the secret
     version: str = ""
     ours: bool = True
 
     @classmethod
     def started(cls, name: str, endpoint_url: str, *, version: str) -> Server:
-        """Return a server that was started with the settings that all of ours share."""
+        """Return a server that was started with our shared settings."""
         options = {
             "endpoint_url": endpoint_url,
             "access_key_id": settings()["S3_ACCESS_KEY_ID"],
@@ -54,7 +54,7 @@ class Server:
 
     @property
     def endpoint_url(self) -> str:
-        """Where it listens."""
+        """The URL on which the server listens."""
         return self.options["endpoint_url"]
 
     @property
@@ -64,16 +64,16 @@ class Server:
 
     @property
     def prefix(self) -> str:
-        """What keys begin with: empty, or ending with a slash."""
+        """The prefix of all keys: empty, or ending with a slash."""
         path = urlsplit(self.base_url).path.strip("/")
         return f"{path}/" if path else ""
 
     def url(self, path: str) -> str:
-        """Return the URL of something below `base_url`."""
+        """Return the URL of a path below `base_url`."""
         return f"{self.base_url.rstrip('/')}/{path}"
 
     def client(self) -> BaseClient:
-        """Return boto3's client of it, which sends each request once and adds nothing to it."""
+        """Return a boto3 client, which sends each request once, without adding checksums."""
         import boto3
         from botocore.config import Config
 
@@ -98,17 +98,17 @@ class Server:
         )
 
     def remove(self, path: str) -> None:
-        """Remove everything below a path."""
+        """Delete everything below a path."""
         client, prefix = self.client(), f"{self.prefix}{path}/"
         for page in client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix):
-            for entry in page.get("Contents", ()):  # one by one: not every server knows DeleteObjects
+            for entry in page.get("Contents", ()):  # one by one: not every server supports DeleteObjects
                 client.delete_object(Bucket=self.bucket, Key=entry["Key"])
 
     def to_json(self) -> dict[str, object]:
-        """Return what `from_json` takes."""
+        """Return the server as JSON, for `from_json`."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, value: dict[str, object]) -> Server:
-        """Make a server from its JSON form."""
+        """Return the server for its JSON form."""
         return cls(**value)

@@ -1,4 +1,4 @@
-"""The settings that tests and compose files share, read from docker/.env as compose reads it."""
+"""The settings that the tests and the compose files share, read from docker/.env as compose does."""
 
 from __future__ import annotations
 
@@ -24,5 +24,5 @@ def settings() -> Mapping[str, str]:
 
 
 def in_ci() -> bool:
-    """Tell whether this is a CI run, where a server that is missing is an error."""
+    """Return True in a CI run, where a missing server is an error."""
     return os.environ.get("CI", "").lower() not in ("", "0", "false")

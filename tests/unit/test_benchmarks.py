@@ -134,6 +134,6 @@ def test_the_profile_names_the_lines_that_take_the_time(tmp_path):
     )
 
     assert done.returncode == 0, done.stderr
-    assert "local/backend.py:" in done.stdout
+    assert "local/growing.py:" in done.stdout
     assert "replay, compacted" in done.stdout
     assert "write + fdatasync of one event" in done.stdout

@@ -1,4 +1,4 @@
-"""The fsspec backend: s3fs by its own calls, and every other filesystem without any claim."""
+"""The fsspec backend: s3fs by its own calls, and every other filesystem without conditions."""
 
 import errno
 import io
@@ -42,7 +42,7 @@ _numbers = itertools.count()
 
 @pytest.fixture(autouse=True)
 def _no_environment(monkeypatch, tmp_path):
-    """Hide the settings of the machine that the tests run on."""
+    """Hide the settings of this machine."""
     for name in os.environ:
         if name.startswith("AWS_"):
             monkeypatch.delenv(name)
@@ -65,7 +65,7 @@ def open_at(server, **options):
     return open_s3("s3://bucket/prefix", {"endpoint_url": server.url, **KEYS, **options, "client": "s3fs"}, create=True)
 
 
-# -- which filesystem becomes what -------------------------------------------------------------------------------------
+# -- filesystems and their backends ------------------------------------------------------------------------------------
 
 
 def test_s3fs_is_known_by_url_by_object_and_by_pair(s3_bucket, s3_url):
@@ -143,15 +143,15 @@ def test_caches_around_s3fs_claim_nothing(s3_bucket, s3_url):
 
 
 @pytest.mark.parametrize(
-    ("url", "error", "told"),
+    ("url", "error", "message"),
     [
         ("nothing://a/b", InvalidURLError, "nothing://a/b"),
         ("gs://bucket/prefix", CapabilityError, "gcsfs"),
         ("sftp://user:hidden@host/path", CapabilityError, "paramiko"),
     ],
 )
-def test_url_that_cannot_be_opened_says_what_to_do(url, error, told):
-    with pytest.raises(error, match=told) as caught:
+def test_url_that_cannot_be_opened_says_what_to_do(url, error, message):
+    with pytest.raises(error, match=message) as caught:
         open_fsspec(url, {}, create=True)
 
     assert "hidden" not in str(caught.value)
@@ -177,7 +177,7 @@ def test_url_is_shown_without_credentials(monkeypatch, url, shown):
 
 
 class Etags(MemoryFileSystem):
-    """Counts how often something was stored, as object stores do."""
+    """Counts writes, and uses the count as the ETag, like an object store."""
 
     cachable = False
     writes = 0
@@ -219,7 +219,7 @@ def test_condition_is_looked_at_before_the_write(root):
 
 
 class Failing(MemoryFileSystem):
-    """Fails as told."""
+    """Fails with a given error."""
 
     cachable = False
     error = None
@@ -273,7 +273,7 @@ def test_key_is_stored_byte_for_byte(backend, moto_s3, s3_url):
     backend.put(key, b"bytes", if_version=ABSENT)
 
     stored = moto_s3.list_objects_v2(Bucket=s3_url.removeprefix("s3://"))["Contents"]
-    assert [one["Key"] for one in stored] == [f"prefix/{key}"]
+    assert [entry["Key"] for entry in stored] == [f"prefix/{key}"]
     assert [entry.key for entry in backend.list("")] == [key]
 
 
@@ -336,7 +336,7 @@ def test_put_that_never_left_says_so():
 def test_read_outlives_a_connection_that_is_lost(trouble, monkeypatch):
     with FakeServer([found("first"), trouble, found("bytes")]) as server:
         backend = open_at(server)
-        backend.get("a")  # connects, which takes its time too
+        backend.get("a")  # connect, which also takes time
         monkeypatch.setattr(s3fs, "_ANSWER_SECONDS", 0.5)
 
         assert backend.get("a").data == b"bytes"
@@ -354,7 +354,7 @@ def test_listing_outlives_a_connection_that_stays_silent(monkeypatch):
 
 
 def test_silent_server_is_given_up(monkeypatch):
-    assert 2 * s3fs._ANSWER_SECONDS < 10, "told within 10 seconds"
+    assert 2 * s3fs._ANSWER_SECONDS < 10, "reported within 10 seconds"
     monkeypatch.setattr(s3fs, "_ANSWER_SECONDS", 0.5)
     monkeypatch.setattr(s3fs, "_PUT_SECONDS", 0.5)
     with FakeServer([SILENT]) as server:
@@ -366,7 +366,7 @@ def test_silent_server_is_given_up(monkeypatch):
             backend.put("a", b"bytes", if_version=ABSENT)
 
 
-def test_missing_credentials_are_told():
+def test_missing_credentials_are_reported():
     with FakeServer([STORED]) as server:
         options = {"endpoint_url": server.url, "region": "us-east-1", "client": "s3fs"}
         backend = open_s3("s3://bucket", options, create=True)
@@ -377,7 +377,7 @@ def test_missing_credentials_are_told():
     assert server.requests == []
 
 
-def test_delete_that_was_refused_for_one_key_is_told():
+def test_delete_that_was_refused_for_one_key_is_reported():
     body = (
         "<DeleteResult><Error><Key>prefix/b</Key><Code>AccessDenied</Code><Message>no</Message></Error></DeleteResult>"
     )

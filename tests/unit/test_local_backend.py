@@ -1,4 +1,4 @@
-"""The local backend beyond the conformance suite: processes, forks, failing disks, and what is synced when."""
+"""The local backend beyond the conformance suite: processes, forks, failing disks, and the order of syncs."""
 
 import errno
 import fcntl
@@ -97,7 +97,7 @@ def failing(code: int) -> Callable[..., None]:
 
 
 def fail_after_half(code: int) -> Callable[[int, bytes], int]:
-    """A write that takes half of its first bytes and fails from then on, as a disk does that fills up."""
+    """A write that accepts half of the first bytes and then fails, like a disk that fills up."""
     wrote: list[int] = []
 
     def write(fd: int, data: bytes) -> int:
@@ -110,11 +110,11 @@ def fail_after_half(code: int) -> Callable[[int, bytes], int]:
 
 
 def names_in(folder: Path) -> set[str]:
-    return {one.name for one in folder.iterdir()} - {".lock"}
+    return {path.name for path in folder.iterdir()} - {".lock"}
 
 
 def is_locked(folder: Path) -> bool:
-    """Whether somebody holds the exclusive lock, asked as a stranger would."""
+    """Return True if the exclusive lock is held, as another process sees it."""
     with (folder / ".lock").open() as stranger:
         try:
             fcntl.flock(stranger, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -124,7 +124,7 @@ def is_locked(folder: Path) -> bool:
 
 
 def run_script(script: str, *arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
-    # Newer Pythons warn of a fork beside threads, which is what some scripts are about.
+    # Newer versions of Python warn about a fork in a process with threads, which some scripts test.
     command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", script, *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, **options)  # type: ignore[call-overload, no-any-return]  # options are those of run
 
@@ -174,7 +174,7 @@ def test_missing_directory_is_no_store_unless_it_may_be_made(root: Path) -> None
 
 @pytest.mark.parametrize("below", ["", "/deeper"])
 @pytest.mark.parametrize("create", [True, False])
-def test_file_in_the_place_of_the_root_is_told(root: Path, below: str, create: bool) -> None:
+def test_file_in_the_place_of_the_root_is_reported(root: Path, below: str, create: bool) -> None:
     root.write_bytes(b"")
 
     with pytest.raises(InvalidURLError, match="is a file"):
@@ -334,7 +334,7 @@ def test_version_is_the_digest_of_the_bytes(backend: LocalBackend, root: Path) -
     version = backend.put("key", b"first")
     file = root / "key"
     before = file.stat()
-    file.write_bytes(b"other")  # same size, same inode, and soon the same time
+    file.write_bytes(b"other")  # same size, same inode, and below the same time
     os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
 
     assert version == blake3(b"first").hexdigest()
@@ -452,7 +452,7 @@ def test_put_in_a_new_folder_makes_every_name_above_it_durable(
 
     synced.clear()
     other.put("a/b/3", b"")
-    assert synced == above  # whoever made the folders may have stalled before syncing them
+    assert synced == above  # the handle that made the folders may have stalled before syncing them
 
 
 def test_killed_put_is_invisible(root: Path, backend: LocalBackend) -> None:
@@ -480,7 +480,7 @@ def test_upload_of_a_source_that_fails_leaves_nothing_and_says_what_the_source_s
             raise OSError(errno.ENOSPC, "said by the source")
 
     with pytest.raises(OSError, match="said by the source") as caught:
-        backend.upload("key", Source())  # type: ignore[arg-type]  # all that upload calls
+        backend.upload("key", Source())  # type: ignore[arg-type]  # upload calls nothing else
 
     assert not isinstance(caught.value, BucketlogError)
     assert names_in(root) == set()
@@ -553,13 +553,13 @@ def test_segment_that_is_no_longer_the_one_opened_takes_no_append(backend: Local
         backend.append(SEGMENT, b"!", expected_size=3)
 
     if how == "replaced":
-        backend.append(SEGMENT, b"!", expected_size=3)  # now it has been looked at anew
+        backend.append(SEGMENT, b"!", expected_size=3)  # now the handle has opened it again
         assert file.read_bytes() == b"two!"
     else:
         assert not file.exists()
 
 
-def test_store_that_was_made_anew_under_an_open_handle_has_one_lock(
+def test_store_that_was_recreated_under_an_open_handle_has_one_lock(
     backend: LocalBackend, other: LocalBackend, root: Path
 ) -> None:
     backend.append(SEGMENT, b"old", expected_size=0)
@@ -687,7 +687,7 @@ def test_append_that_cannot_be_synced_is_cut_back_and_its_outcome_unknown(
 
 
 @pytest.mark.parametrize("call", ["sync", "seal"])
-def test_sync_that_fails_is_told_and_seals_nothing(
+def test_sync_that_fails_is_reported_and_seals_nothing(
     backend: LocalBackend, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
     backend.append(SEGMENT, b"data", expected_size=0, sync=False)
@@ -712,7 +712,7 @@ def record_directory_syncs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 # (I10)
-def test_name_is_synced_by_whoever_first_uses_a_segment_it_did_not_make(
+def test_handle_syncs_the_name_of_a_segment_that_another_one_made(
     backend: LocalBackend, other: LocalBackend, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     backend.append(SEGMENT, b"1", expected_size=0, sync=False)  # and stalls before it syncs the folder
@@ -853,7 +853,7 @@ def test_read_only_directory_can_be_read_under_the_shared_lock_and_not_be_writte
     reader.close()
 
 
-def test_directory_that_is_gone_is_told(backend: LocalBackend, root: Path) -> None:
+def test_directory_that_is_gone_is_reported(backend: LocalBackend, root: Path) -> None:
     root.rmdir()
 
     with pytest.raises(StoreNotFoundError):
@@ -862,7 +862,7 @@ def test_directory_that_is_gone_is_told(backend: LocalBackend, root: Path) -> No
         backend.append(SEGMENT, b"", expected_size=0)
 
 
-def test_filesystem_without_locks_is_told(backend: LocalBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_filesystem_without_locks_is_reported(backend: LocalBackend, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local_locks, "_flock", failing(errno.ENOLCK))
 
     with pytest.raises(CapabilityError, match="no locks"):
@@ -872,7 +872,7 @@ def test_filesystem_without_locks_is_told(backend: LocalBackend, monkeypatch: py
 # -- locks -------------------------------------------------------------------------------------------------------------
 
 
-def test_calls_inside_a_lock_do_not_let_go_of_it(backend: LocalBackend, root: Path) -> None:
+def test_calls_inside_a_lock_do_not_release_it(backend: LocalBackend, root: Path) -> None:
     def share() -> None:
         with backend.lock(FOLDER, shared=True):
             assert is_locked(root / FOLDER)
@@ -989,7 +989,7 @@ thread.start()
 held.wait()
 
 print(wait_for(*child_says(files_below_root)))     # the child closed what it inherited
-print(wait_for(*child_says(handle.close)))         # and closing it lets go of nothing
+print(wait_for(*child_says(handle.close)))         # and closing it releases no lock
 print(locked_by_another())
 
 def append():
@@ -1049,7 +1049,7 @@ def test_child_forked_inside_a_lock_cannot_unlock_it(root: Path) -> None:
 
 def open_files_below(path: Path) -> int:
     count = 0
-    for fd in os.listdir("/proc/self/fd"):  # noqa: PTH208  (a Path would not tell the names of what is gone)
+    for fd in os.listdir("/proc/self/fd"):  # noqa: PTH208  (a Path would not return the names of removed files)
         try:
             count += os.readlink(f"/proc/self/fd/{fd}").startswith(str(path))  # noqa: PTH115  (likewise)
         except FileNotFoundError:
@@ -1088,7 +1088,7 @@ def test_lock_that_is_held_is_not_closed_for_another(
 
 @needs_proc
 @pytest.mark.parametrize("how", ["close", "forget", "close inside a lock"])
-def test_handle_that_goes_closes_its_files(root: Path, how: str) -> None:
+def test_handle_that_ends_closes_its_files(root: Path, how: str) -> None:
     backend = open_local(str(root), {}, create=True)
     backend.append(SEGMENT, b"x", expected_size=0)
     backend.put("key", b"")
@@ -1129,7 +1129,7 @@ def test_too_many_open_files_make_room_by_closing_idle_ones(root: Path) -> None:
 # -- watching ----------------------------------------------------------------------------------------------------------
 
 
-def test_watch_wakes_when_its_folder_comes_into_being(backend: LocalBackend, other: LocalBackend) -> None:
+def test_watch_wakes_when_its_folder_is_created(backend: LocalBackend, other: LocalBackend) -> None:
     watch = backend.watch(FOLDER)
     assert not watch.wait(0.01)
 
@@ -1167,7 +1167,7 @@ def test_watch_outlives_a_folder_that_is_removed_and_made_again_at_once(backend:
     watch = backend.watch("folder/")
 
     (root / "folder").rmdir()
-    (root / "folder").mkdir()  # it may well get the inode of the one that was removed
+    (root / "folder").mkdir()  # it may get the inode of the removed folder
     assert watch.wait(30)
     while watch.wait(0.2):
         pass
@@ -1224,7 +1224,7 @@ def test_watch_compares_once_notifications_fail(
 
     with monkeypatch.context() as patch:
         patch.setattr(local_watch._Notifications, "wait", failing(errno.ENOSPC))
-        assert watch.wait(30)  # nobody knows what was missed
+        assert watch.wait(30)  # changes may have been missed
 
     assert not watch.wait(0.01)
     other.append(SEGMENT, b"2", expected_size=1)
@@ -1269,7 +1269,7 @@ def test_watch_compares_and_warns_where_watchfiles_has_another_interface(
 
 
 class StoppedError(Exception):
-    """What a program's own signal handler raises."""
+    """Raised by a program's own signal handler."""
 
 
 def test_signal_ends_a_wait_with_what_its_handler_raises(backend: LocalBackend, root: Path) -> None:
@@ -1309,7 +1309,7 @@ def test_closed_watch_leaves_no_thread_and_no_file(backend: LocalBackend, exists
         watch.close()
 
     limit = threading.Event()
-    for _ in range(100):  # the threads of the library end in their own time
+    for _ in range(100):  # the threads of the library end a little later
         if len(os.listdir("/proc/self/task")) <= threads:  # noqa: PTH208  (only counted)
             break
         limit.wait(0.05)

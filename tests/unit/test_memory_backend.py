@@ -1,4 +1,4 @@
-"""The memory backend beyond the conformance suite: names, forks, and what it has in common with a disk."""
+"""The memory backend beyond the conformance suite: names, forks, and what it shares with the local backend."""
 
 import itertools
 import subprocess
@@ -97,7 +97,7 @@ def test_list_is_in_order_from_wherever_it_starts_and_however_it_is_cut(
         assert listed == sorted(expected), (prefix, start_after)
 
 
-def test_list_goes_on_while_keys_come_and_go(backend: MemoryBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_list_continues_while_keys_come_and_go(backend: MemoryBackend, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "_LIST_CHUNK", 1)
     for key in ("a/1", "b/1", "c"):
         backend.put(key, b"")
@@ -145,9 +145,7 @@ def test_object_that_was_put_can_grow_without_changing_the_callers_bytes(backend
     assert backend.get(SEGMENT).data == b"12"
 
 
-def test_removed_segment_takes_no_append_before_it_is_looked_at_anew(
-    backend: MemoryBackend, other: MemoryBackend
-) -> None:
+def test_removed_segment_takes_no_append_before_it_is_read_again(backend: MemoryBackend, other: MemoryBackend) -> None:
     backend.append(SEGMENT, b"", expected_size=0)
     other.delete([SEGMENT])
 
@@ -306,7 +304,7 @@ print(handle.get("f/key").data, watch.wait(0))
 
 
 def test_forked_child_has_a_copy_and_locks_of_its_own() -> None:
-    # Newer Pythons warn of a fork beside threads, which is what this is about.
+    # Newer versions of Python warn about a fork in a process with threads, which is what this tests.
     command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORKING]
 
     ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)

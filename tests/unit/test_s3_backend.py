@@ -1,4 +1,4 @@
-"""The s3 backend: what is asked of the server, and what its answers become."""
+"""The s3 backend: the requests that it sends, and what it makes of the answers."""
 
 import contextlib
 import datetime
@@ -50,7 +50,7 @@ LIST_EMPTY = answer(200, "<ListBucketResult><IsTruncated>false</IsTruncated></Li
 
 @pytest.fixture(autouse=True)
 def _no_environment(monkeypatch, tmp_path):
-    """Hide the settings of the machine that the tests run on."""
+    """Hide the settings of this machine."""
     for name in os.environ:
         if name.startswith("AWS_"):
             monkeypatch.delenv(name)
@@ -268,7 +268,7 @@ def test_anonymous_requests_are_not_signed():
     assert "authorization" not in server.requests[0].headers
 
 
-def test_missing_credentials_are_told_at_the_first_request():
+def test_missing_credentials_are_reported_at_the_first_request():
     with serve(STORED) as server:
         backend = open_s3(URL, {"endpoint_url": server.url}, create=True)
 
@@ -291,7 +291,7 @@ def test_certificate_of_the_own_authority_is_trusted_through_the_environment(mon
     assert len(server.requests) == 1
 
 
-def test_missing_certificate_file_is_told(monkeypatch, tmp_path):
+def test_missing_certificate_file_is_reported(monkeypatch, tmp_path):
     monkeypatch.setenv("AWS_CA_BUNDLE", str(tmp_path / "missing.pem"))
 
     with pytest.raises(InvalidOptionError, match="AWS_CA_BUNDLE") as caught:
@@ -341,7 +341,7 @@ def test_key_is_stored_byte_for_byte(backend, moto_s3, s3_url):
     backend.put(key, b"bytes", if_version=ABSENT)
 
     bucket = s3_url.removeprefix("s3://")
-    assert [one["Key"] for one in moto_s3.list_objects_v2(Bucket=bucket)["Contents"]] == [f"prefix/{key}"]
+    assert [entry["Key"] for entry in moto_s3.list_objects_v2(Bucket=bucket)["Contents"]] == [f"prefix/{key}"]
     assert moto_s3.get_object(Bucket=bucket, Key=f"prefix/{key}")["Body"].read() == b"bytes"
     assert backend.get(key).data == b"bytes"
 
@@ -397,7 +397,7 @@ def test_folders_made_by_a_console_are_not_taken_for_their_contents(backend, mot
     assert [entry.key for entry in backend.list("checkpoints/", delimiter=True)] == ["checkpoints/a.json"]
 
 
-def test_foreign_key_that_cannot_be_named_is_told(backend, moto_s3, s3_url):
+def test_foreign_key_that_cannot_be_named_is_reported(backend, moto_s3, s3_url):
     moto_s3.put_object(Bucket=s3_url.removeprefix("s3://"), Key="prefix/a//b", Body=b"")
 
     with pytest.raises(CapabilityError, match=r"s3fs"):
@@ -481,7 +481,7 @@ def test_put_that_was_refused_says_why(status, code, error, condition):
     assert len(server.requests) == 1
 
 
-@pytest.mark.parametrize(("status", "code", "error"), [one for one in REFUSALS if one[0] not in (429, 507)])
+@pytest.mark.parametrize(("status", "code", "error"), [refusal for refusal in REFUSALS if refusal[0] not in (429, 507)])
 def test_get_that_was_refused_says_why(status, code, error):
     with serve(refusal(status, code)) as server, pytest.raises(error, match="'a'"):
         open_at(server).get("a")
@@ -505,7 +505,7 @@ def test_create_that_lost_is_a_conflict(status):
     assert len(server.requests) == 1
 
 
-def test_server_without_conditions_is_told():
+def test_server_without_conditions_is_reported():
     with serve(refusal(501, "NotImplemented")) as server, pytest.raises(CapabilityError, match="single_writer"):
         open_at(server).put("a", b"bytes", if_version=ABSENT)
 
@@ -553,7 +553,7 @@ def test_put_to_a_host_that_does_not_take_connections_never_left(monkeypatch):
         full = opened.enter_context(socket.socket())
         full.bind(("127.0.0.1", 0))
         full.listen(0)
-        for _ in range(3):  # fill its queue, so that it drops what comes after
+        for _ in range(3):  # fill its queue, so that it drops later connections
             waiting = opened.enter_context(socket.socket())
             waiting.setblocking(False)
             waiting.connect_ex(full.getsockname())
@@ -564,7 +564,7 @@ def test_put_to_a_host_that_does_not_take_connections_never_left(monkeypatch):
 
 
 @pytest.mark.timed
-def test_unreachable_server_is_told_within_ten_seconds():
+def test_unreachable_server_is_reported_within_ten_seconds():
     backend = open_s3(URL, {"endpoint_url": f"http://127.0.0.1:{_closed_port()}", **KEYS}, create=True)
     begun = time.monotonic()
 
@@ -587,7 +587,7 @@ def test_read_outlives_a_connection_that_stays_silent(monkeypatch):
 
 def test_silent_server_is_given_up_after_two_attempts(monkeypatch):
     assert READS.silence_seconds < connections._RETRY_SECONDS < 2 * READS.silence_seconds < 9, (
-        "raised within 10 seconds"
+        "reported within 10 seconds"
     )
     monkeypatch.setattr(connections, "_RETRY_SECONDS", 2)
     monkeypatch.setattr(s3, "READS", replace(READS, silence_seconds=1))
@@ -609,7 +609,7 @@ def test_reads_lists_and_deletes_are_tried_again(trouble):
         assert len(server.requests) == 2
 
 
-def test_missing_bucket_is_told_and_not_made(moto_s3, s3_bucket):
+def test_missing_bucket_is_reported_and_not_made(moto_s3, s3_bucket):
     backend = open_s3("s3://bucketlog-nowhere/prefix", s3_bucket, create=True)
 
     for attempt in (
@@ -624,10 +624,10 @@ def test_missing_bucket_is_told_and_not_made(moto_s3, s3_bucket):
         with pytest.raises(StoreNotFoundError, match="no such bucket"):
             attempt()
 
-    assert "bucketlog-nowhere" not in [one["Name"] for one in moto_s3.list_buckets()["Buckets"]]
+    assert "bucketlog-nowhere" not in [bucket["Name"] for bucket in moto_s3.list_buckets()["Buckets"]]
 
 
-def test_missing_key_is_told(backend):
+def test_missing_key_is_reported(backend):
     for attempt in (backend.get, backend.head):
         with pytest.raises(NotFoundError, match="'nothing/here'"):
             attempt("nothing/here")
@@ -722,7 +722,7 @@ def test_modules_load_no_client_library():
 
 
 @pytest.mark.parametrize(("module", "options"), [("obstore.store", KEYS), ("boto3", {})])
-def test_missing_library_is_told_with_the_extra_that_brings_it(monkeypatch, module, options):
+def test_missing_library_is_reported_with_the_extra_that_brings_it(monkeypatch, module, options):
     monkeypatch.setitem(sys.modules, module, None)
 
     with pytest.raises(CapabilityError, match=r'pip install "bucketlog\[s3\]"'):
@@ -753,6 +753,6 @@ def test_forked_child_is_refused_instead_of_hanging():
     """
     run = [sys.executable, "-c", textwrap.dedent(script)]
 
-    told = subprocess.run(run, capture_output=True, text=True, check=True, timeout=30).stdout.split()
+    printed = subprocess.run(run, capture_output=True, text=True, check=True, timeout=30).stdout.split()
 
-    assert told == ["parent", "child", "True"]
+    assert printed == ["parent", "child", "True"]

@@ -1,9 +1,8 @@
-"""Stores in a directory of this machine: files below a root, safe for any number of processes at once.
+"""The local backend: a store in a directory of this machine, shared safely by any number of processes.
 
-A key is a file; a folder has one lock, flock on its file `.lock`, which is made once and then neither replaced nor
-removed. What changes a folder's files takes that lock; reading takes none. Files whose names begin with a dot (the
-lock, unfinished files, what was cut off) are never listed. Symbolic links are followed as the system does: who links a
-folder to another disk has it there, and who links out of the root leaves it.
+A key is a file. Each folder has one lock: flock on its file `.lock`, which is created once and never replaced or
+removed. Every change to the files of a folder takes that lock; reading takes none. Files whose names begin with a dot
+(locks, unfinished files, removed torn ends) are never listed. Symbolic links are followed, even out of the root.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 class LocalBackend(GrowingObjects):
     """One handle on a directory.
 
-    It is a `GrowingObjects`, and does not have one: to pass on every append would cost each of them a call.
+    It inherits from `GrowingObjects` instead of owning one, because forwarding would cost every append a call.
     """
 
     name = "local"
@@ -42,7 +41,9 @@ class LocalBackend(GrowingObjects):
     # -- reading -------------------------------------------------------------------------------------------------------
 
     def get(self, key: str, start: int = 0, end: int | None = None) -> Content:
-        """Return the bytes `[start, end)` under a key; the version only with the whole object, being its digest.
+        """Return the bytes `[start, end)` of an object.
+
+        The version is the digest of the whole object, so it is empty for a range.
 
         Raises:
             NotFoundError: Nothing is stored under the key.
@@ -50,7 +51,7 @@ class LocalBackend(GrowingObjects):
         return self._reader.get(key, start, end)
 
     def head(self, key: str) -> Stat:
-        """Return size, version and time of what is stored under a key; reads all of it, as the version is its digest.
+        """Return the size, version and time of an object. This reads all of it, because the version is its digest.
 
         Raises:
             NotFoundError: Nothing is stored under the key.
@@ -58,38 +59,38 @@ class LocalBackend(GrowingObjects):
         return self._reader.head(key)
 
     def list(self, prefix: str, *, start_after: str = "", delimiter: bool = False) -> Iterator[Entry]:
-        """Yield what lies under keys that begin with `prefix`, ascending by key, lazily.
+        """Yield the objects whose keys begin with `prefix`, lazily and in ascending order of their keys.
 
-        Files whose names begin with a dot are not listed, nor folders in which there is nothing else. What vanishes
-        while it is listed is left out.
+        Files whose names begin with a dot are left out, and so are folders that contain nothing else, and objects that
+        disappear while the listing runs.
         """
         return self._reader.list(prefix, start_after, delimiter=delimiter)
 
     # -- storing whole objects -----------------------------------------------------------------------------------------
 
     def put(self, key: str, data: bytes, *, if_version: Condition = ANY) -> Version:
-        """Store bytes under a key, all of them or none, durably, and return the new version.
+        """Store bytes under a key, atomically and durably, and return the new version.
 
         Raises:
-            ConflictError: The condition did not hold; nothing was written.
-            InvalidNameError: The key is a folder, lies below another key, or is too long.
+            ConflictError: The condition did not hold, and nothing was written.
+            InvalidNameError: The key is a folder, is below another key, or is too long.
             OutcomeUnknownError: The new name could not be made durable.
             RuntimeError: This thread holds the folder's shared lock.
         """
         return self._replacer.put(key, data, if_version)
 
     def upload(self, key: str, source: BinaryIO) -> None:
-        """Store all that `source` holds from where it stands; readers see all of it or nothing.
+        """Store the rest of `source`, from its current position. Readers see the whole object or nothing.
 
         Raises:
-            InvalidNameError: The key is a folder, lies below another key, or is too long.
+            InvalidNameError: The key is a folder, is below another key, or is too long.
             OutcomeUnknownError: The new name could not be made durable.
             RuntimeError: This thread holds the folder's shared lock.
         """
         self._replacer.upload(key, source)
 
     def delete(self, keys: Iterable[str]) -> None:
-        """Remove keys; one that is missing is no error.
+        """Delete objects. A missing key is not an error.
 
         Raises:
             RuntimeError: This thread holds the folder's shared lock.
@@ -99,27 +100,27 @@ class LocalBackend(GrowingObjects):
     # -- locks, watches, forks -----------------------------------------------------------------------------------------
 
     def lock(self, folder: str, *, shared: bool = False) -> AbstractContextManager[object]:
-        """Hold a folder's lock against every other handle and process; reentrant in a thread.
+        """Return a context manager that holds a folder's lock against all other handles and processes.
 
-        A shared lock is held without a lock file where there is none and none can be made: whoever writes makes one
-        first, so nobody has written there yet.
+        The lock is reentrant within a thread. If there is no lock file and none can be created, a shared lock needs
+        none: writers create the file first, so nothing has been written there yet.
 
         Raises:
-            RuntimeError: On entering: this thread holds the shared lock and asks for the exclusive one.
-            CapabilityError: On entering: the filesystem has no locks.
+            RuntimeError: On entry, if this thread holds the shared lock and asks for the exclusive one.
+            CapabilityError: On entry, if the filesystem has no locks.
         """
         return self._locks.hold(folder.removesuffix("/"), shared=shared)
 
     def watch(self, prefix: str) -> LocalWatch:
-        """Begin to watch the keys below a prefix, which need not exist yet."""
+        """Start to watch the keys below a prefix. Nothing needs to be stored below it yet."""
         folder = prefix.removesuffix("/")
         return LocalWatch(self._keys.path(folder, "watch") if folder else self._keys.root)
 
     def close(self) -> None:
-        """Close every file, having waited for what other threads are doing."""
+        """Wait for the calls of other threads, then close every file."""
         self._locks.close()
 
     def begin_in_child(self) -> None:
-        """Close what a forked child inherited, and unlock nothing: the locks are still its parent's."""
+        """Close the files that a forked child inherited, without unlocking: the locks still belong to its parent."""
         self._appended = {}
         self._locks.begin_in_child()

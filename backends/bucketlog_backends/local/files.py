@@ -1,6 +1,6 @@
-"""Files as the local backend uses them: the system's calls, and what their refusals mean to a caller.
+"""The system calls that the local backend uses, and the errors that their failures become.
 
-Calls that a full or failing disk refuses have names of this module, so that a test can make them fail.
+Calls that a full or failing disk refuses have names in this module, so that tests can make them fail.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ link = os.link
 if sys.platform == "darwin":
 
     def fsync(fd: int) -> None:
-        """Sync to the medium: on macOS fsync only reaches the drive's own cache."""
+        """Sync to the medium. On macOS, fsync itself only reaches the drive's cache."""
         try:
             fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
         except OSError as err:
@@ -54,20 +54,20 @@ else:
 
 
 def write_all(fd: int, data: bytes | memoryview) -> None:
-    """Write all of it; a disk that fills up takes a part and refuses the rest."""
+    """Write all of the data. A disk that fills up accepts a part of it and refuses the rest."""
     rest = memoryview(data)
     while rest:
         rest = rest[write(fd, rest) :]
 
 
 def pread(fd: int, start: int, size: int) -> bytes:
-    """Read a range; less of it where the file ends before."""
+    """Read a range, or what there is of it before the end of the file."""
     if size <= 0:
         return b""
     data = os.pread(fd, size, start)
     if len(data) == size or not data:
         return data
-    parts = [data]  # the system reads at most 2 GiB at once
+    parts = [data]  # one call reads at most 2 GiB
     while data and (size := size - len(data)):
         start += len(data)
         data = os.pread(fd, size, start)
@@ -76,7 +76,7 @@ def pread(fd: int, start: int, size: int) -> bytes:
 
 
 def digest_of(fd: int) -> tuple[int, str]:
-    """Return size and digest of a file; by reading, as mapping one that is cut meanwhile would kill the process."""
+    """Return the size and digest of a file. It is read, not mapped: cutting a mapped file would kill the process."""
     digest, size = blake3(), 0
     while chunk := os.pread(fd, COPY_BYTES, size):
         digest.update(chunk)
@@ -90,14 +90,14 @@ def fsync_directory(path: str) -> None:
     try:
         fsync(fd)
     except OSError as err:
-        if err.errno not in _NO_SYNC:  # some network filesystems sync names by themselves
+        if err.errno not in _NO_SYNC:  # some network filesystems sync names on their own
             raise
     finally:
         os.close(fd)
 
 
 def is_file_at(fd: int, path: str) -> bool:
-    """Tell whether an open file is still the one of this name."""
+    """Return True if a path still refers to this open file."""
     try:
         return os.path.samestat(os.fstat(fd), os.stat(path))  # noqa: PTH116  (a Path would double the cost)
     except FileNotFoundError:
@@ -105,19 +105,19 @@ def is_file_at(fd: int, path: str) -> bool:
 
 
 def translated(err: OSError, doing: str, *, name: str = "") -> BucketlogError:
-    """Say what the system said in the caller's terms."""
+    """Return the error that a failed system call means for the caller."""
     said = err.strerror or str(err)
     if err.errno in REFUSED:
         return AccessDeniedError(
-            f"{doing}: refused ({said}); see to the permissions of the directory, or open read-only"
+            f"{doing}: refused ({said}); check the permissions of the directory, or open it read-only"
         )
     if err.errno in _FULL:
-        return StorageFullError(f"{doing}: no room ({said}); nothing was written, free some")
+        return StorageFullError(f"{doing}: no room ({said}), and nothing was written; free some space")
     if err.errno == errno.ENAMETOOLONG:
         return InvalidNameError(f"{doing}: too long for this filesystem ({said}); choose a shorter name", name=name)
     if err.errno in _IN_THE_WAY:
         return InvalidNameError(
-            f"{doing}: a file or folder is in the way ({said}), as no key is the folder of another; choose another",
+            f"{doing}: a file or folder is in the way ({said}), as no key can be the folder of another; choose another",
             name=name,
         )
-    return BackendUnavailableError(f"{doing}: {said}; nothing was written, look at the disk and try again")
+    return BackendUnavailableError(f"{doing}: {said}, and nothing was written; check the disk and try again")

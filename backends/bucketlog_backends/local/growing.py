@@ -1,6 +1,6 @@
-"""Objects that grow: appended to under their folder's lock, synced, cut back after a torn write, and sealed."""
+"""Growing objects: append under the folder's lock, sync, cut back after a torn write, and seal."""
 
-# Paths are str here: a Path costs microseconds, which every append would pay.
+# Paths are str here: a Path would cost every append microseconds.
 # ruff: noqa: PTH108, PTH116
 
 from __future__ import annotations
@@ -25,22 +25,28 @@ _WRITABLE = 0o222
 
 
 class GrowingObjects:
-    """The objects of a root that grow, one at a time in each folder."""
+    """The growing objects below a root. In each folder, the one that was appended to last stays open."""
 
     def __init__(self, root: LocalRoot) -> None:
         self._root, self._keys, self._locks, self._names = root, root.keys, root.locks, root.names
-        self._appended: dict[str, Folder] = {}  # by key: the shortest way to a folder that is open
+        self._appended: dict[str, Folder] = {}  # by key: the fastest way to a folder that is open
 
     def append(self, key: str, data: bytes, *, expected_size: int, sync: bool = True) -> None:
-        """Append to a growing object under its folder's lock, and make it durable unless told otherwise.
+        """Append to a growing object, under its folder's lock.
 
-        With `expected_size=0` the object is made if there is none. A write that fails is taken back, and so is what
-        could not be synced.
+        If the write or the sync fails, the object is cut back to `expected_size`.
+
+        Args:
+            key: The key of the object.
+            data: The bytes to append.
+            expected_size: The size that the object must have; 0 also creates an object that does not exist.
+            sync: Whether to make the object durable before returning.
 
         Raises:
-            ConflictError: The object's size is not `expected_size`, it is sealed, or it is not the one opened before.
-            OutcomeUnknownError: The sync failed; nothing past `expected_size` may be believed.
-            StorageFullError: No room; the object is as it was.
+            ConflictError: The size is not `expected_size`, the object is sealed, or another object has taken the place
+                of the one that this handle appended to.
+            OutcomeUnknownError: The sync failed. Nothing past `expected_size` can be relied on.
+            StorageFullError: There is no room, and the object is unchanged.
             RuntimeError: This thread holds the folder's shared lock.
         """
         folder = self._appended.get(key)
@@ -50,8 +56,8 @@ class GrowingObjects:
             growing = folder.growing or self._open_growing(folder, key, expected_size)
             fd = growing.fd
             found = os.fstat(fd)
-            # The mode is asked here too, as root may write whatever it says.
-            # The file is as the writer expects, or nothing is written (I4).
+            # The file is as the writer expects, or nothing is written (I4). The mode is checked as well, because root
+            # may write to a read-only file.
             if found.st_size != expected_size or found.st_nlink != 1 or not found.st_mode & _WRITABLE:
                 folder.close_growing()
                 raise self._keys.refused(key, _why_not_to_grow(found, expected_size))
@@ -60,7 +66,7 @@ class GrowingObjects:
                 if written != len(data):
                     files.write_all(fd, memoryview(data)[written:])
             except BaseException as err:
-                # What an interruption left whole stays: a reader may have been given it. It was not acknowledged.
+                # If an interruption came after the whole write, the bytes stay, because a reader may have seen them.
                 if os.fstat(fd).st_size != expected_size + len(data):
                     self._take_back(folder, growing, expected_size, remove=growing.made)
                 if isinstance(err, OSError):
@@ -80,7 +86,7 @@ class GrowingObjects:
             folder.leave_exclusive()
 
     def sync(self, key: str) -> None:
-        """Make durable what an object holds now, and its name.
+        """Make the current content of an object durable, and its name.
 
         Raises:
             NotFoundError: Nothing is stored under the key.
@@ -97,7 +103,7 @@ class GrowingObjects:
             os.close(fd)
 
     def seal(self, key: str) -> None:
-        """Sync an object, then let it never grow again: nobody may write to it any more.
+        """Make an object durable, then refuse all further appends to it, by removing its write permissions.
 
         Raises:
             NotFoundError: Nothing is stored under the key.
@@ -111,8 +117,8 @@ class GrowingObjects:
                 mode = stat.S_IMODE(os.fstat(fd).st_mode)
                 if not mode & _WRITABLE:
                     return
-                # Synced before it is sealed (I11).
-                files.fdatasync(fd)  # first: whoever sees the seal takes the content for durable
+                # Synced before it is sealed (I11): a reader that sees the seal relies on durable content.
+                files.fdatasync(fd)
                 self._names.make_durable(key)
                 with self._keys.translating("seal", key):
                     os.fchmod(fd, mode & ~_WRITABLE)
@@ -125,7 +131,7 @@ class GrowingObjects:
                 os.close(fd)
 
     def is_sealed(self, key: str) -> bool:
-        """Tell whether an object was sealed; False for one that is missing."""
+        """Return True if the object is sealed, and False if it is not or does not exist."""
         try:
             return not os.stat(self._keys.path(key, "look at")).st_mode & _WRITABLE
         except (FileNotFoundError, NotADirectoryError):
@@ -134,20 +140,20 @@ class GrowingObjects:
             raise self._keys.failed(err, "look at", key) from err
 
     def cut(self, key: str, size: int, *, aside: str | None) -> None:
-        """Cut an object back to `size` bytes, having first kept what lies past it, durably, under the key `aside`.
+        """Truncate an object to `size` bytes, after a torn write.
 
-        Where `aside` is taken, `aside-1` is used, and so on.
+        The removed bytes are first stored durably under the key `aside`; if that is taken, under `aside-1`, and so on.
 
         Raises:
             NotFoundError: Nothing is stored under the key.
-            ConflictError: It is sealed.
+            ConflictError: The object is sealed.
             OutcomeUnknownError: The sync failed.
             RuntimeError: This thread holds the folder's shared lock.
         """
         with self._root.exclusively(key, "cut") as folder:
             folder.close_growing()
             if self.is_sealed(key):
-                msg = f"cut {self._keys.url}, key {key!r}: it is sealed, and a sealed object never changes; read again"
+                msg = f"cut {self._keys.url}, key {key!r}: it is sealed, and sealed objects never change; read it again"
                 raise ConflictError(msg)
             fd = self._root.open_object(key, "cut", os.O_RDWR)
             try:
@@ -205,8 +211,8 @@ class GrowingObjects:
         return folder.growing
 
     def _take_back(self, folder: Folder, growing: Growing, size: int, *, remove: bool) -> None:
-        """Cut a growing object back after a failure, or remove the one that this made."""
-        with suppress(OSError):  # then a torn end stays, which the next writer moves aside
+        """Undo a failed append: cut the object back, or remove it if this handle created it."""
+        with suppress(OSError):  # then a torn end stays, and the next writer cuts it off
             files.ftruncate(growing.fd, size)
             if remove and size == 0:
                 os.unlink(self._keys.base + growing.key)

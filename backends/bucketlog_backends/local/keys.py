@@ -1,4 +1,4 @@
-"""Keys as paths below a root, and the errors that name a key."""
+"""Keys as paths below a root, and the errors about a key."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from bucketlog_backends.local.locks import LOCK_NAME
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-UNFINISHED = ".tmp-"  # how the name of a file begins that has no key yet
-_BAD_KEY = re.compile(r"(?:^|/)\.{0,2}(?:/|$)|\0")  # a part that is empty, "." or ".."
+UNFINISHED = ".tmp-"  # the prefix of files that do not have their final names yet
+_BAD_KEY = re.compile(r"(?:^|/)\.{0,2}(?:/|$)|\0")  # an empty part, "." or ".."
 
 
 class Keys:
-    """The keys of one root: where each lies, and what an error about it says.
+    """The keys below one root: their paths, and the errors about them.
 
     Attributes:
         url: The root, for messages.
         root: The root's path.
-        base: What the path of every key begins with; it ends with a slash.
+        base: The root's path with a slash at its end; the path of a key is this and the key.
     """
 
     def __init__(self, path: str) -> None:
@@ -37,11 +37,14 @@ class Keys:
         """Return the path of a key.
 
         Raises:
-            InvalidNameError: No file of the store may have this name.
+            InvalidNameError: The key is not valid, or its name is reserved.
         """
         last = key[key.rfind("/") + 1 :]
         if _BAD_KEY.search(key) or not key.isascii() or last == LOCK_NAME or last.startswith(UNFINISHED):
-            msg = f"{doing} {self.url}: {key!r} cannot be a key; use parts of ASCII that are no path and not reserved"
+            msg = (
+                f"{doing} {self.url}: {key!r} is not a valid key; use ASCII parts that are not empty, not dots and not "
+                "reserved"
+            )
             raise InvalidNameError(msg, name=key)
         return self.base + key
 
@@ -51,7 +54,7 @@ class Keys:
 
     @contextmanager
     def translating(self, doing: str, key: str) -> Iterator[None]:
-        """Raise `failed` for an OSError."""
+        """Turn an OSError into the error that `failed` makes of it."""
         try:
             yield
         except BucketlogError:
@@ -60,26 +63,26 @@ class Keys:
             raise self.failed(err, doing, key) from err
 
     def failed(self, err: OSError, doing: str, key: str) -> BucketlogError:
-        """Make the error for what the system refused."""
+        """Return the error for a call that the system refused."""
         return files.translated(err, f"{doing} {self.url}, key {key!r}", name=key)
 
     def unsynced(self, err: OSError, doing: str, key: str) -> OutcomeUnknownError:
-        """Make the error for a sync that failed."""
+        """Return the error for a failed sync."""
         msg = (
             f"{doing} {self.url}, key {key!r}: the disk did not confirm the write ({err.strerror or err}); "
-            "look at the disk, then read back what is stored"
+            "check the disk, then read back what is stored"
         )
         return OutcomeUnknownError(msg, key=key)
 
     def missing(self, key: str, doing: str) -> NotFoundError:
-        """Make the error for a key under which nothing is stored."""
+        """Return the error for a missing object."""
         return NotFoundError(f"{doing} {self.url}, key {key!r}: nothing is stored under this key")
 
     def refused(self, key: str, why: str) -> ConflictError:
-        """Make the error for an append that was not written."""
-        return ConflictError(f"append to {self.url}, key {key!r}: {why}; read what is new and decide again")
+        """Return the error for a refused append."""
+        return ConflictError(f"append to {self.url}, key {key!r}: {why}; read the new data and decide again")
 
 
 def folder_of(key: str) -> str:
-    """Return the folder of a key or of a folder, without a slash at its end; empty for the root."""
+    """Return the name of the folder that contains a key or a folder, without a slash; empty for the root."""
     return key.rpartition("/")[0]

@@ -1,8 +1,8 @@
-"""Folder locks of the local backend: one flock on a folder's file, shared out among the threads of a handle.
+"""Folder locks: one flock on a file of the folder, which the threads of a handle share.
 
-flock, and not lockf: the lock belongs to an open file, so that two handles of one process exclude each other, and
-closing another handle's file lets go of nothing. A forked child closes what it inherited and opens anew; it never
-unlocks, as that would unlock its parent's lock.
+flock rather than lockf, because its lock belongs to the open file: two handles in one process exclude each other, and
+closing the file of one handle releases no lock of another. A forked child closes the files that it inherited and opens
+its own. It never unlocks them, because that would release its parent's lock.
 """
 
 from __future__ import annotations
@@ -28,33 +28,33 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-LOCK_NAME = ".lock"  # made once in each folder, then never replaced or removed
-_FOLDERS_MAX = 128  # with a lock and perhaps a segment open in each: a process may often open 1024 files, or 256
+LOCK_NAME = ".lock"  # created once in each folder, then never replaced or removed
+_FOLDERS_MAX = 128  # each with a lock and perhaps a segment open; the usual limits are 1024 or 256 files a process
 
-_ticks = itertools.count(1)  # orders folders by when they were used last
+_ticks = itertools.count(1)  # orders folders by their last use
 
 
 class FolderLocks:
-    """The folders that a handle has locked lately, kept open."""
+    """The folders that a handle has locked recently, kept open."""
 
     def __init__(self, path_of: Callable[[str], str], make: Callable[[str], None]) -> None:
-        """Begin with none.
+        """Start with no folders.
 
         Args:
-            path_of: Returns a folder's path, with a slash at its end.
-            make: Makes a folder and those above it.
+            path_of: Returns the path of a folder, with a slash at its end.
+            make: Creates a folder and its parents.
         """
         self._path_of, self._make = path_of, make
         self._closed = False
-        self._mutex = threading.Lock()  # guards which folders there are
+        self._mutex = threading.Lock()  # guards additions to `_folders`
         self._folders: dict[str, Folder] = {}
 
     def hold(self, name: str, *, shared: bool) -> Hold:
-        """Return a folder's lock, to be entered."""
+        """Return a context manager for the lock of a folder."""
         return Hold(self, name, shared=shared)
 
     def enter(self, name: str, *, shared: bool = False, may_make: bool = True) -> Folder | None:
-        """Take a folder's lock, which `leave` gives back; None where there is no folder and none may be made."""
+        """Take the lock of a folder; None if the folder does not exist and may not be created."""
         while True:
             folder = self._folders.get(name) or self._add_folder(name)
             folder.gate.acquire()
@@ -65,25 +65,25 @@ class FolderLocks:
                         return None
                     break
             except BaseException:
-                if folder.is_idle() and folder.lock_fd >= 0:  # interrupted, perhaps just after it was locked
+                if folder.is_idle() and folder.lock_fd >= 0:  # interrupted, perhaps just after locking
                     with suppress(OSError):
                         _flock(folder.lock_fd, _UNLOCK)
                 folder.gate.release()
                 raise
-            folder.gate.release()  # it was closed in the meantime
+            folder.gate.release()  # another thread has closed it
         folder.used = next(_ticks)
         if shared and not folder.exclusive_depth:
             folder.add_sharer()
             folder.gate.release()
         else:
-            folder.exclusive_depth += 1  # and the gate stays shut
+            folder.exclusive_depth += 1  # and this thread keeps the gate
         return folder
 
     def leave(self, folder: Folder) -> None:
-        """Give back what `enter` took."""
+        """Release the lock that `enter` took."""
         if folder.closed:
-            return  # this is a forked child, which holds nothing of what its parent had entered
-        if folder.exclusive_depth:  # by this thread: nobody shares beside it
+            return  # in a forked child, which does not hold the locks of its parent
+        if folder.exclusive_depth:  # by this thread, so no other thread shares it
             if self._closed and folder.exclusive_depth == 1:
                 self._folders.pop(folder.name, None)
                 folder.gate.acquire()
@@ -101,11 +101,11 @@ class FolderLocks:
                         self._drop(folder)
 
     def open_file(self, path: str, flags: int, *, keep: Folder | None = None) -> int:
-        """Open a file, `making_room` for it."""
+        """Open a file, and `making_room` for it if too many are open."""
         return self.making_room(lambda: os.open(path, flags | os.O_CLOEXEC, 0o666), keep=keep)
 
     def making_room(self, call: Callable[[], T], *, keep: Folder | None = None) -> T:
-        """Do what opens a file; where too many are open, close folders that are not in use and do it again."""
+        """Run `call`. If too many files are open, close idle folders and retry once."""
         try:
             return call()
         except OSError as err:
@@ -115,22 +115,22 @@ class FolderLocks:
         return call()
 
     def close(self) -> None:
-        """Close every folder, having waited for what other threads are doing."""
+        """Wait for the calls of other threads, then close every folder."""
         self._closed = True
         for folder in [*self._folders.values()]:
             with folder.gate:
-                if folder.is_idle():  # else whoever leaves it closes it
+                if folder.is_idle():  # else the last thread to leave closes it
                     self._drop(folder)
 
     def begin_in_child(self) -> None:
-        """Close what a forked child inherited, and unlock nothing."""
+        """Close the files that a forked child inherited, without unlocking them."""
         for folder in self._folders.values():
             folder.close()
         self._folders = {}
         self._mutex = threading.Lock()
 
     def _lock_file(self, folder: Folder, *, shared: bool, may_make: bool) -> bool:
-        """Lock the folder's file; False where there is no folder and none may be made."""
+        """Lock the file of a folder; return False if the folder does not exist and may not be created."""
         try:
             while True:
                 if folder.lock_fd < 0:
@@ -138,8 +138,8 @@ class FolderLocks:
                     if folder.lock_fd < 0:
                         return shared
                 _flock(folder.lock_fd, _SHARED if shared else _EXCLUSIVE)
-                # The whole store may have been removed or moved away and made anew since. A segment that is kept open
-                # shows that by itself, as every append looks at it.
+                # The whole store may have been removed or moved, and created again. An open segment shows that anyway,
+                # because every append checks it.
                 if folder.growing is not None or files.is_file_at(folder.lock_fd, folder.path + LOCK_NAME):
                     return True
                 folder.close_lock()
@@ -147,12 +147,12 @@ class FolderLocks:
             raise
         except OSError as err:
             if err.errno in files.NO_LOCKS:
-                msg = f"lock {folder.path}: the filesystem has no locks ({err.strerror}); keep the store on another"
+                msg = f"lock {folder.path}: the filesystem has no locks ({err.strerror}); use another filesystem"
                 raise CapabilityError(msg) from err
             raise files.translated(err, f"lock {folder.path}") from err
 
     def _open_lock(self, folder: Folder, *, may_make: bool, must_be: bool) -> int:
-        """Open a folder's lock file, making it and perhaps its folder; -1 where there is none."""
+        """Open the lock file of a folder, creating both if necessary; return -1 if there is none."""
         path = folder.path + LOCK_NAME
         flags = os.O_RDWR | os.O_CREAT
         try:
@@ -182,7 +182,7 @@ class FolderLocks:
             return self._folders[name]
 
     def _drop_idle(self, keep: Folder | None = None) -> None:
-        """Close the folders that were not used for longest: a quarter of them."""
+        """Close the least recently used quarter of the folders."""
         oldest_first = sorted(self._folders.values(), key=lambda folder: folder.used)
         for folder in oldest_first[: max(1, len(oldest_first) // 4)]:
             if folder.gate.acquire(blocking=False):
@@ -196,9 +196,9 @@ class FolderLocks:
 
 
 class Folder:
-    """A folder's lock in this handle: one thread that writes, or any number that share.
+    """The lock of a folder in this handle: held by one writing thread, or by any number of sharing threads.
 
-    The thread that writes owns `gate` all the while; those that share only pass through it.
+    A writing thread owns `gate` for as long as it holds the lock. Sharing threads only pass through it.
     """
 
     __slots__ = ("_idle", "closed", "exclusive_depth", "gate", "growing", "lock_fd", "name", "path", "sharers", "used")
@@ -217,7 +217,7 @@ class Folder:
         self.close()
 
     def enter_growing(self, key: str) -> bool:
-        """Lock it for one append, if its object `key` is kept open: what every append does, in the fewest steps."""
+        """Lock the folder for an append if its object `key` is open. Every append does this, so it takes few steps."""
         gate = self.gate
         gate.acquire()
         growing = self.growing
@@ -235,18 +235,18 @@ class Folder:
         return True
 
     def leave_exclusive(self) -> None:
-        """Give back an exclusive lock."""
+        """Release an exclusive lock."""
         self.exclusive_depth -= 1
         if not self.exclusive_depth:
             _flock(self.lock_fd, _UNLOCK)
         self.gate.release()
 
     def is_idle(self) -> bool:
-        """Tell whether no thread of this handle holds it."""
+        """Return True if no thread of this handle holds the lock."""
         return not self.exclusive_depth and not self.sharers
 
     def wait(self, *, shared: bool) -> bool:
-        """Wait until the lock can be had as far as this handle goes; False if the folder was closed."""
+        """Wait for the conflicting threads of this handle; return False if the folder was closed meanwhile."""
         if self.sharers and not shared:
             if threading.get_ident() in self.sharers:
                 msg = f"lock {self.path}: this thread holds the shared lock; release it before asking for the exclusive"
@@ -256,12 +256,12 @@ class Folder:
         return not self.closed
 
     def add_sharer(self) -> None:
-        """Count this thread among those that share, once more."""
+        """Count one more shared lock of this thread."""
         me = threading.get_ident()
         self.sharers[me] = self.sharers.get(me, 0) + 1
 
     def remove_sharer(self) -> bool:
-        """Take back one `add_sharer`; return whether nobody shares any more."""
+        """Undo one `add_sharer`; return True if no thread shares the lock now."""
         me = threading.get_ident()
         self.sharers[me] -= 1
         if not self.sharers[me]:
@@ -271,41 +271,41 @@ class Folder:
         return not self.sharers
 
     def close_growing(self) -> None:
-        """Forget the object that was appended to last."""
+        """Close the object that was appended to last."""
         growing, self.growing = self.growing, None
         if growing is not None:
             os.close(growing.fd)
 
     def close_lock(self) -> None:
-        """Close the lock's file, which unlocks it unless a forked process has it open too."""
+        """Close the lock file. This unlocks it, unless a forked process has it open too."""
         fd, self.lock_fd = self.lock_fd, -1
         if fd >= 0:
             os.close(fd)
 
     def close(self) -> None:
-        """Close both files for good."""
+        """Close both files. The folder is not used again."""
         self.closed = True
         self.close_growing()
         self.close_lock()
 
 
 class Growing:
-    """The object of a folder that was appended to last, kept open."""
+    """The object in a folder that was appended to last, and stays open."""
 
     __slots__ = ("fd", "key", "made", "named")
 
     def __init__(self, key: str, fd: int, *, made: bool, named: bool) -> None:
         self.key, self.fd = key, fd
-        self.made = made  # by the handle that has it open
-        self.named = named  # durably, as far as that handle knows
+        self.made = made  # created by this handle
+        self.named = named  # whether this handle knows the name to be durable
 
 
 class Hold:
-    """A folder's lock, to be entered by `with`, as often and in as many threads as one likes."""
+    """A context manager for the lock of a folder, reusable and usable by several threads at once."""
 
     def __init__(self, locks: FolderLocks, folder_name: str, *, shared: bool) -> None:
         self._locks, self._folder_name, self._shared = locks, folder_name, shared
-        self._folder: Folder | None = None  # the same one until the last has left
+        self._folder: Folder | None = None  # the same one until the last thread has left
 
     def __enter__(self) -> None:
         self._folder = self._locks.enter(self._folder_name, shared=self._shared)

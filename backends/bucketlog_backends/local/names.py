@@ -1,6 +1,6 @@
-"""Names that survive a crash: a new file or folder is durable once the folder that holds its name was synced."""
+"""Durable names: a new file or folder survives a crash once the folder that contains it was synced."""
 
-# Paths are str here, as in the backend itself.
+# Paths are str here, as in the rest of the backend.
 # ruff: noqa: PTH102, PTH112
 
 from __future__ import annotations
@@ -17,33 +17,33 @@ if TYPE_CHECKING:
 
     from bucketlog_backends.local.keys import Keys
 
-_NAMES_MAX = 65_536  # remembered as durable; forgetting one costs a sync
+_NAMES_MAX = 65_536  # forgetting a name costs one sync
 
 
 class DurableNames:
-    """The names that this handle has seen to be durable, so that each is synced once."""
+    """The names that this handle knows to be durable, so that it syncs each of them once."""
 
     def __init__(self, keys: Keys, making_room: Callable[[Callable[[], None]], None]) -> None:
-        """Begin with none.
+        """Start with no names.
 
         Args:
-            keys: Where each key lies.
-            making_room: Calls what opens a file, and again with more room where too many are open.
+            keys: The keys of the root.
+            making_room: Runs a call that opens a file, and retries it after closing others if too many are open.
         """
         self._keys, self._making_room = keys, making_room
         self._objects: set[str] = set()
-        self._folders: set[str] = set()  # with all folders above, up to the root
+        self._folders: set[str] = set()  # together with all folders above them
 
     def knows(self, key: str) -> bool:
-        """Return True if the name of this key is known to be durable."""
+        """Return True if the name of a key is known to be durable."""
         return key in self._objects
 
     def forget(self, key: str) -> None:
-        """Take back what is known of a key that was removed or is being made anew."""
+        """Forget the name of a key, because its file is removed or created again."""
         self._objects.discard(key)
 
     def make_durable(self, key: str) -> None:
-        """Sync the folder of a key, and those above it that this handle has not yet seen to be durable."""
+        """Sync the folder of a key, and all folders above it whose names are not known to be durable."""
         folder_name = folder_of(key)
         self.sync_folder(folder_name)
         placed = []
@@ -61,10 +61,10 @@ class DurableNames:
         self._making_room(lambda: files.fsync_directory(self._keys.base + folder_name))
 
     def make_folders(self, folder_name: str) -> None:
-        """Make a folder and those above it, except the root.
+        """Create a folder and its parents, but not the root.
 
         Raises:
-            StoreNotFoundError: The root is gone.
+            StoreNotFoundError: The root no longer exists.
         """
         made = ""
         for part in folder_name.split("/") if folder_name else ():
@@ -78,6 +78,7 @@ class DurableNames:
                 break
         if not os.path.isdir(self._keys.root):
             msg = (
-                f"write to {self._keys.url}: the directory is gone since it was opened; open the store again to make it"
+                f"write to {self._keys.url}: the directory has been removed since it was opened; open the store again "
+                "to create it"
             )
             raise StoreNotFoundError(msg)

@@ -1,6 +1,6 @@
-"""Opening a directory: what a URL or a plain path means, and making what is missing of it."""
+"""Opening a directory: turning a URL or a plain path into a root, and creating the root if it is missing."""
 
-# Paths are str here, as in the backend itself.
+# Paths are str here, as in the rest of the backend.
 # ruff: noqa: PTH100, PTH102, PTH111, PTH116, PTH120
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ def open_local(url: str, options: Mapping[str, object], *, create: bool) -> Loca
 
     Args:
         url: `file:///path`, percent-encoded, or a plain path, in which `~` is the home directory.
-        options: None are known.
-        create: Whether the directory and its parents may be made.
+        options: Must be empty: there are none.
+        create: Whether to create the directory and its parents if they are missing.
 
     Raises:
-        CapabilityError: This is neither Linux nor macOS.
-        InvalidURLError: The URL names another host or no path, or a file stands in the way.
-        InvalidOptionError: Any option.
-        StoreNotFoundError: There is no such directory, and `create` is False.
-        AccessDeniedError: The directory may not be made or looked into.
-        StorageFullError: No room to make it.
-        BackendUnavailableError: The disk does not answer.
+        CapabilityError: The system is neither Linux nor macOS.
+        InvalidURLError: The URL names another host or no path, or the path is a file.
+        InvalidOptionError: An option was given.
+        StoreNotFoundError: The directory does not exist, and `create` is False.
+        AccessDeniedError: The directory may not be created or opened.
+        StorageFullError: There is no room to create it.
+        BackendUnavailableError: The disk does not respond.
     """
     if not sys.platform.startswith(("linux", "darwin")):
         msg = (
@@ -51,57 +51,57 @@ def open_local(url: str, options: Mapping[str, object], *, create: bool) -> Loca
             _make_root(path)
         found = os.stat(path)
     except FileNotFoundError as err:
-        msg = f"open {url}: there is no such directory; mend the URL, or open with create=True"
+        msg = f"open {url}: there is no such directory; fix the URL, or open with create=True"
         raise StoreNotFoundError(msg) from err
     except (NotADirectoryError, FileExistsError) as err:
-        msg = f"open {url}: {err.filename or path} is a file, and a store needs a directory; mend the URL"
+        msg = f"open {url}: {err.filename or path} is a file, and a store needs a directory; fix the URL"
         raise InvalidURLError(msg) from err
     except OSError as err:
         raise files.translated(err, f"open {url}") from err
     if not stat.S_ISDIR(found.st_mode):
-        msg = f"open {url}: {path} is a file, and a store needs a directory; mend the URL"
+        msg = f"open {url}: {path} is a file, and a store needs a directory; fix the URL"
         raise InvalidURLError(msg)
     return LocalBackend(path)
 
 
 def _path_of(url: str) -> str:
-    """Return the absolute path that a URL or a plain path means.
+    """Return the absolute path for a URL or a plain path.
 
     Raises:
-        InvalidURLError: It means none.
+        InvalidURLError: It cannot be a path on this machine.
     """
     try:
         encoded = os.fsencode(url)
     except UnicodeEncodeError as err:
-        msg = f"open {url!r}: cannot be a path, as it holds lone surrogates; mend it"
+        msg = f"open {url!r}: not a valid path, because it contains lone surrogates; fix it"
         raise InvalidURLError(msg) from err
     if url[:5].lower() == "file:":
         place = encoded[5:]
         if place.startswith(b"//"):
             host, slash, below = place[2:].partition(b"/")
             if host not in (b"", b"localhost"):
-                msg = f"open {url}: {os.fsdecode(host)!r} would be another machine; write file:///path, three slashes"
+                msg = f"open {url}: {os.fsdecode(host)!r} is another machine; write file:///path, with three slashes"
                 raise InvalidURLError(msg)
             place = slash + below
         encoded = unquote_to_bytes(place)
         if not encoded.startswith(b"/"):
-            msg = f"open {url}: names no absolute path; write file:///path, or the plain path"
+            msg = f"open {url}: not an absolute path; write file:///path, or the plain path"
             raise InvalidURLError(msg)
     else:
         encoded = os.path.expanduser(encoded)
     if not encoded or b"\0" in encoded:
-        msg = f"open {url!r}: a path cannot be empty or hold NUL; mend it"
+        msg = f"open {url!r}: a path cannot be empty or contain NUL; fix it"
         raise InvalidURLError(msg)
     return os.path.abspath(os.fsdecode(encoded))
 
 
 def _make_root(path: str) -> None:
-    """Make a directory and its parents, each durable in the one above."""
+    """Create a directory and its parents, and make each name durable."""
     missing = []
     while not os.path.lexists(path):
         missing.append(path)
         path = os.path.dirname(path)
-    for one in reversed(missing):
+    for folder in reversed(missing):
         with suppress(FileExistsError):
-            os.mkdir(one)
-        files.fsync_directory(os.path.dirname(one))
+            os.mkdir(folder)
+        files.fsync_directory(os.path.dirname(folder))

@@ -1,6 +1,6 @@
-"""Reading objects and listing folders. None of it takes a lock."""
+"""Reading objects and listing folders, without any lock."""
 
-# Paths are str here, as in the backend itself.
+# Paths are str here, as in the rest of the backend.
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class ObjectReader:
-    """Reads what lies below a root."""
+    """Reads and lists the objects below a root."""
 
     def __init__(self, root: LocalRoot) -> None:
         self._root, self._keys, self._locks = root, root.keys, root.locks
@@ -75,7 +75,7 @@ class ObjectReader:
                     yield Entry(key, found.st_size, datetime.fromtimestamp(found.st_mtime, UTC))
 
     def _holds_one(self, prefix: str, start_after: str) -> bool:
-        """Return True if there is a key below a folder; mostly the first file that is met is one."""
+        """Return True if there is a key below a folder. Usually the first file in it is one."""
         if start_after < prefix:
             try:
                 with self._locks.making_room(lambda: os.scandir(self._keys.base + prefix)) as entries:
@@ -88,7 +88,7 @@ class ObjectReader:
         return next(self._walk(prefix, start_after, delimiter=False), None) is not None
 
     def _children(self, prefix: str, start_after: str) -> Sequence[tuple[str, os.DirEntry[str]]]:
-        """Return what lies in a folder, in the order of whole keys: a folder sorts as its name with a slash."""
+        """Return the content of a folder in the order of whole keys: a folder sorts as its name with a slash."""
         found = []
         try:
             with self._locks.making_room(lambda: os.scandir(self._keys.base + prefix)) as entries:

@@ -1,6 +1,6 @@
-"""Storing and removing whole objects: a new file is written beside the key, synced, and then given its name."""
+"""Storing and deleting whole objects: a new file is written beside the old one, synced, and then renamed."""
 
-# Paths are str here, as in the backend itself.
+# Paths are str here, as in the rest of the backend.
 # ruff: noqa: PTH108, PTH112
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class ObjectReplacer:
-    """Stores objects below a root, each of them whole or not at all."""
+    """Stores and deletes the objects below a root, each as a whole."""
 
     def __init__(self, root: LocalRoot, reader: ObjectReader) -> None:
         self._root, self._keys, self._locks, self._names = root, root.keys, root.locks, root.names
@@ -47,7 +47,7 @@ class ObjectReplacer:
         """See `LocalBackend.upload`."""
         with self._unfinished(key, "upload to") as (fd, path):
             while chunk := source.read(files.COPY_BYTES):
-                with self._keys.translating("upload to", key):  # and not what reading the source raises
+                with self._keys.translating("upload to", key):  # but not the errors of the source itself
                     files.write_all(fd, chunk)
             with self._keys.translating("upload to", key):
                 files.fdatasync(fd)
@@ -71,7 +71,7 @@ class ObjectReplacer:
 
     @contextmanager
     def _unfinished(self, key: str, doing: str) -> Iterator[tuple[int, str]]:
-        """Open a new file beside the key's, which is removed again unless it was published."""
+        """Open a temporary file in the folder of a key, and remove it in the end unless it was published."""
         self._keys.path(key, doing)
         folder_name = folder_of(key)
         path = f"{self._keys.base}{folder_name}/{UNFINISHED}{os.getpid()}-{secrets.token_hex(8)}"
@@ -90,7 +90,7 @@ class ObjectReplacer:
                 os.unlink(path)
 
     def _publish(self, unfinished: str, key: str, if_version: Condition) -> None:
-        """Give a finished file its name, if the condition holds."""
+        """Rename a finished file to its key, if the condition holds."""
         path = self._keys.base + key
         with self._root.exclusively(key, "put to"):
             with self._keys.translating("put to", key):
@@ -114,11 +114,11 @@ class ObjectReplacer:
         except OSError as err:
             if err.errno not in files.NO_LINKS:
                 raise
-            if not os.path.lexists(path):  # the lock keeps this true: nobody else gives names in this folder
+            if not os.path.lexists(path):  # the lock keeps this true, as every rename in this folder takes it
                 files.replace(unfinished, path)
                 return
         else:
-            os.unlink(unfinished)  # under the lock, or an append could see two links
+            os.unlink(unfinished)  # under the lock, or an append would see two links
             return
         if os.path.isdir(path):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
@@ -131,7 +131,7 @@ class ObjectReplacer:
             found = f"version {self._reader.head(key).version}"
         if found != f"version {expected}":
             msg = (
-                f"put to {self._keys.url}, key {key!r}: expected version {expected}, found {found}; read and decide "
-                "again"
+                f"put to {self._keys.url}, key {key!r}: expected version {expected}, found {found}; read it and "
+                "decide again"
             )
             raise ConflictError(msg)

@@ -1,4 +1,4 @@
-"""One root directory: its keys, its locks and its durable names, which all parts of the backend share."""
+"""One root directory: its keys, locks and durable names, which all parts of the backend share."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 
 
 class LocalRoot:
-    """What the parts of one handle share.
+    """The state that the parts of one handle share.
 
     Attributes:
-        keys: Where each key lies.
-        locks: The locks of the folders, and the files that are kept open.
-        names: Which names are durable.
+        keys: The paths of keys, and the errors about them.
+        locks: The locks of folders, and the files that stay open.
+        names: The names that are known to be durable.
     """
 
     def __init__(self, path: str) -> None:
         self.keys = keys = Keys(path)
-        # Each needs the other: opening a lock may have to make its folder, and a sync may have to close locks.
+        # Each needs the other: a lock may have to create its folder, and a sync may have to close idle locks.
         self.names = names = DurableNames(keys, lambda call: locks.making_room(call))
         self.locks = locks = FolderLocks(keys.folder_path, names.make_folders)
 
@@ -52,7 +52,7 @@ class LocalRoot:
 
     @contextmanager
     def exclusively(self, key: str, doing: str) -> Iterator[Folder]:
-        """Hold the lock of the folder in which a key lies.
+        """Hold the exclusive lock of the folder that contains a key.
 
         Raises:
             NotFoundError: There is no such folder.

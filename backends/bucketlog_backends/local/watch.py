@@ -1,8 +1,8 @@
 """Watching a folder of the local filesystem: wakes a reader within milliseconds of a change below it.
 
 Changes come from the system's own notifications, through watchfiles. Where the system has none left, the folder's
-contents are compared ten times a second instead. A network filesystem does not notify of what other machines change;
-readers therefore also look by themselves from time to time.
+contents are compared ten times a second instead. A network filesystem reports no changes of other machines, so readers
+also look on their own from time to time.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from watchfiles._rust_notify import RustNotify
 
-_STEP_MS = 5  # how often watchfiles looks for changes: 0.8 % of a core, and a reader wakes after some 9 ms
+_STEP_MS = 5  # how often watchfiles looks for changes: 0.8 % of a core, and a reader wakes after about 9 ms
 _WAIT_SECONDS_MAX = 1.0  # then the folder itself is checked: it may have been replaced
 _ABSENT_SECONDS = 0.05  # between two looks for a folder that does not exist yet
 _POLL_SECONDS = 0.1  # between two comparisons, where there are no notifications
@@ -32,7 +32,7 @@ _log = logging.getLogger("bucketlog")
 
 
 class LocalWatch:
-    """Wakes when something below a folder changed, also when the folder comes into being."""
+    """Wakes when something below a folder changes, or when the folder is created."""
 
     def __init__(self, folder: str) -> None:
         self._folder = folder
@@ -44,10 +44,10 @@ class LocalWatch:
         self._begin()
 
     def wait(self, timeout: float) -> bool:
-        """Wait until something changed since the last call (True), or `timeout` seconds went by or it was closed."""
+        """Return True on a change since the last call; False after `timeout` seconds, or if the watch was closed."""
         deadline = time.monotonic() + timeout
         with self._turn:
-            if self._pid != os.getpid():  # the thread that collects notifications stayed with the parent
+            if self._pid != os.getpid():  # the thread that collects notifications is in the parent
                 self._source, self._pid = None, os.getpid()
             while not self._closed.is_set():
                 remaining = max(0.0, deadline - time.monotonic())
@@ -62,13 +62,13 @@ class LocalWatch:
             return False
 
     def close(self) -> None:
-        """Wake the waiter and release what is held; may be called from another thread."""
+        """Wake the waiting thread and release all resources. Another thread may call this."""
         self._closed.set()
         with self._turn:
             self._end()
 
     def _begin(self) -> bool:
-        """Watch the folder if it exists by now; return whether it does."""
+        """Watch the folder if it exists now; return whether it does."""
         self._identity = _identity(self._folder)
         if self._identity is None:
             return False
@@ -121,7 +121,7 @@ class _Notifications:
         )
 
     def wait(self, timeout: float, closed: threading.Event) -> tuple[bool, bool]:
-        """Return whether something changed, and whether the folder itself is gone."""
+        """Return whether something changed, and whether the folder itself was removed."""
         timeout_ms = max(1, int(timeout * 1000))  # 0 would mean no timeout
         if threading.current_thread() is threading.main_thread():
             raised = self._wait_beside(timeout_ms, closed)
@@ -132,7 +132,7 @@ class _Notifications:
         return True, (_DELETED, self._folder) in raised
 
     def _wait_beside(self, timeout_ms: int, closed: threading.Event) -> _Raised:
-        """Wait in another thread: in the main one, watchfiles would swallow what a signal's handler raises."""
+        """Wait in another thread. In the main one, watchfiles would swallow what a signal handler raises."""
         stop = _Either(closed)
         done = threading.Event()
         raised: list[_Raised] = []
@@ -162,7 +162,7 @@ class _Notifications:
 
 
 class _Either:
-    """Set when its own event or another one is."""
+    """An event that is set when its own event or another one is set."""
 
     def __init__(self, other: threading.Event) -> None:
         self._own, self._other = threading.Event(), other
@@ -175,14 +175,14 @@ class _Either:
 
 
 class _Comparisons:
-    """What a folder holds, compared again and again."""
+    """The content of a folder, compared repeatedly."""
 
     def __init__(self, folder: str) -> None:
         self._folder = folder
         self._seen = _contents(folder)
 
     def wait(self, timeout: float, closed: threading.Event) -> tuple[bool, bool]:
-        """Return whether something changed, and False: a folder that is gone is seen by its contents."""
+        """Return whether something changed, and False: the removal of the folder changes its content, too."""
         deadline = time.monotonic() + timeout
         while True:
             now = _contents(self._folder)
@@ -194,7 +194,7 @@ class _Comparisons:
                 return False, False
 
     def close(self) -> None:
-        """Hold nothing."""
+        """Do nothing: there are no resources."""
 
 
 @cache
@@ -210,14 +210,14 @@ def _warn_of_interface(why: str) -> None:
 
 def _identity(folder: str) -> tuple[int, int] | None:
     try:
-        found = os.stat(folder)  # noqa: PTH116  (asked after every wait; a Path would double its cost)
+        found = os.stat(folder)  # noqa: PTH116  (called after every wait; a Path would double the cost)
     except OSError:
         return None
     return found.st_dev, found.st_ino
 
 
 def _contents(folder: str) -> set[tuple[str, int, int, int]]:
-    """Return path, inode, size and time of everything below a folder that can be seen."""
+    """Return the path, inode, size and time of everything below a folder."""
     found: set[tuple[str, int, int, int]] = set()
     folders = [folder]
     while folders:
@@ -229,5 +229,5 @@ def _contents(folder: str) -> set[tuple[str, int, int, int]]:
                     stat = entry.stat()
                     found.add((entry.path, stat.st_ino, stat.st_size, stat.st_mtime_ns))
         except OSError:
-            continue  # gone while it was looked at, which the next comparison shows
+            continue  # removed meanwhile, which the next comparison shows
     return found

@@ -1,4 +1,4 @@
-"""Buckets of S3, Ceph RGW, MinIO and the like, through obstore; and through s3fs for who has that open already."""
+"""Buckets of S3, Ceph RGW, MinIO and similar servers, through obstore, or through s3fs for programs that use it."""
 
 from bucketlog_backends.s3.backend import S3Backend
 from bucketlog_backends.s3.opening import from_object, open_s3

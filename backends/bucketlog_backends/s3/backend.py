@@ -1,7 +1,8 @@
-"""The s3 backend: obstore moves the bytes, boto3's session finds credentials, each answer becomes the error that fits.
+"""The s3 backend: obstore moves the bytes.
 
-A put is one request, never multipart, as servers may ignore the condition on the completion of a multipart upload. It
-goes through a client whose retries are off, because a repeated one is told about its own bytes.
+A put is a single PUT request, never a multipart upload, because servers may ignore the condition when a multipart
+upload is completed. It goes through a client without retries, because a retry can be refused on account of its own
+first attempt.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from bucketlog_backends.s3.connections import Connect, Traffic
 
 PAGE_KEYS = 1000
-DELETE_KEYS = 250  # servers answer when all of them are gone, which takes slow ones 10 ms each
+DELETE_KEYS = 250  # servers answer once all are deleted, which takes slow ones 10 ms each
 _SMALL_BYTES = 1024 * 1024
 _UPLOAD_PART_BYTES = 8 * 1024 * 1024
 _UPLOAD_PARTS_MAX = 9_000  # servers allow 10,000
@@ -81,7 +82,7 @@ class ObstoreBackend:
     # -- reading -------------------------------------------------------------------------------------------------------
 
     def get(self, key: str, start: int = 0, end: int | None = None) -> Content:
-        """Return the bytes `[start, end)` under a key; past the end of the object there are none.
+        """Return the bytes `[start, end)` of an object, cut off at its end.
 
         Raises:
             NotFoundError: Nothing is stored under the key.
@@ -100,10 +101,10 @@ class ObstoreBackend:
             raise self._translated(err, f"get {key!r} from {self.url}") from None
 
     def head(self, key: str) -> Stat:
-        """Return size, version and time of what is stored under a key.
+        """Return the size, version and time of an object.
 
         Raises:
-            NotFoundError: Nothing is stored under the key, or there is no bucket: the answer does not tell.
+            NotFoundError: Nothing is stored under the key, or there is no bucket: the answer does not say which.
         """
         try:
             found = self._library.head(self._client(READS), self._base + key)
@@ -112,7 +113,7 @@ class ObstoreBackend:
         return Stat(found["size"], self._version_of(found), found["last_modified"])
 
     def list(self, prefix: str, *, start_after: str = "", delimiter: bool = False) -> Iterator[Entry]:
-        """Yield what lies under keys that begin with `prefix`, ascending by key, lazily."""
+        """Yield the objects whose keys begin with `prefix`, lazily and in ascending order of their keys."""
         if not delimiter:
             return (entry for page in self._pages(prefix, start_after) for entry in page)
         if start_after:
@@ -126,16 +127,16 @@ class ObstoreBackend:
 
         Raises:
             ConflictError: The condition did not hold, or the server says so.
-            OutcomeUnknownError: No clear answer came.
-            CapabilityError: The server knows no conditions.
+            OutcomeUnknownError: There was no clear answer.
+            CapabilityError: The server does not support conditions.
         """
         return self._version_of(self._put(key, data, if_version))
 
     def upload(self, key: str, source: BinaryIO) -> None:
-        """Store all that `source` holds from where it stands, in parts where it is large.
+        """Store the rest of `source`, in parts if it is large.
 
         Raises:
-            OutcomeUnknownError: No clear answer came.
+            OutcomeUnknownError: There was no clear answer.
         """
         here = source.tell()
         size = source.seek(0, os.SEEK_END) - here
@@ -148,7 +149,7 @@ class ObstoreBackend:
             raise self._translated(err, f"upload {key!r} to {self.url}", writing=key, repeated=True) from None
 
     def delete(self, keys: Iterable[str]) -> None:
-        """Remove keys, many in a request; one that is missing is no error."""
+        """Delete objects, many in a request. A missing key is not an error."""
         left = iter(keys)
         while batch := list(islice(left, DELETE_KEYS)):
             try:
@@ -157,13 +158,13 @@ class ObstoreBackend:
                 raise self._translated(err, f"delete {batch[0]!r} and {len(batch) - 1} more from {self.url}") from None
 
     def close(self) -> None:
-        """Let the connections go."""
+        """Drop the connections."""
         self._clients.clear()
 
-    # -- how versions look ---------------------------------------------------------------------------------------------
+    # -- versions and conditions ---------------------------------------------------------------------------------------
 
-    def _version_of(self, told: ObjectMeta | PutResult) -> Version:
-        return told["e_tag"] or ""
+    def _version_of(self, answer: ObjectMeta | PutResult) -> Version:
+        return answer["e_tag"] or ""
 
     def _mode(self, condition: Condition) -> PutMode:
         if condition is ANY:
@@ -205,7 +206,7 @@ class ObstoreBackend:
                 raise self._translated(err, f"list {prefix!r} in {self.url}") from None
             if page is None:
                 return
-            # A console's folder, an object `a/`, is reported as `a`, also in a listing of `a/`.
+            # obstore reports a folder that a console made, an object `a/`, as `a`, even in a listing of `a/`.
             yield [
                 Entry(found["path"][strip:], found["size"], found["last_modified"])
                 for found in page
@@ -213,7 +214,7 @@ class ObstoreBackend:
             ]
 
     def _level(self, prefix: str) -> Iterator[Entry]:
-        """Yield one level as the server folds it: a request for a thousand folders, however much is in them."""
+        """Yield one level with the server's common prefixes: a request per thousand folders, however full they are."""
         strip, below = len(self._base), self._base + prefix
         try:
             found = self._library.list_with_delimiter(self._client(READS), below or None)
@@ -221,9 +222,9 @@ class ObstoreBackend:
             raise self._translated(err, f"list {prefix!r} in {self.url}") from None
         entries = [Entry(f"{folder[strip:]}/") for folder in found["common_prefixes"]]
         entries += [
-            Entry(one["path"][strip:], one["size"], one["last_modified"])
-            for one in found["objects"]
-            if one["path"].startswith(below)
+            Entry(meta["path"][strip:], meta["size"], meta["last_modified"])
+            for meta in found["objects"]
+            if meta["path"].startswith(below)
         ]
         entries.sort()
         yield from entries
@@ -237,17 +238,17 @@ class ObstoreBackend:
         conditional: bool = False,
         repeated: bool = False,
     ) -> BucketlogError:
-        """Make our error from obstore's, whose text is kept back: a server's answer may repeat a session token."""
+        """Translate an error of obstore. Its text is not shown, because it may contain a session token."""
         text = str(err)
         status, code = status_of(text), code_of(text)
         if isinstance(err, self._lost_race) and code != "NoSuchBucket":
             return conflict_error(doing, status, code)
         if isinstance(err, self._refused) and status is None:
-            problem = getattr(self._credentials, "problem", "") or "they could not be had"
+            problem = getattr(self._credentials, "problem", "") or "they could not be obtained"
             hint = "give access_key_id and secret_access_key, a profile, or anon=True"
             return AccessDeniedError(f"{doing}: no credentials: {problem}; {hint}")
         if isinstance(err, self._unnameable):
-            why = "a key there has an empty or a dot part, which obstore cannot name"
+            why = "a key there has an empty or a dot part, which obstore cannot represent"
             return CapabilityError(f"{doing}: {why}; remove it, or open with client='s3fs'")
         if status is None and isinstance(err, FileNotFoundError):
             status = 404
@@ -256,15 +257,15 @@ class ObstoreBackend:
         if was_redirected(text):
             return answer_error(doing, 301, "PermanentRedirect")
         at = f" ({self._endpoint})" if self._endpoint else ""
-        # Of several attempts the text tells only how the last one ended.
+        # After several attempts, the text only says how the last one ended.
         sent = repeated or not never_connected(text)
         return silence_error(doing, why_silent(text) + at, writing=writing, sent=sent)
 
 
 class S3Backend(ObstoreBackend):
-    """An S3 server. `etag_form` and `versioned` are what the probe found out about it (`VersioningBackend`)."""
+    """One handle on an S3 server. The probe sets `etag_form` and `versioned` (see `VersioningBackend`)."""
 
-    def __init__(self, url: str, **rest: Any) -> None:  # noqa: ANN401  (the base names and types them)
+    def __init__(self, url: str, **rest: Any) -> None:  # noqa: ANN401  (the base class types them)
         super().__init__(url, **rest)
         self.etag_form: Literal["unquoted", "quoted"] = "unquoted"
         self.versioned = False
@@ -274,9 +275,9 @@ class S3Backend(ObstoreBackend):
 
         Raises:
             ConflictError: The condition did not hold, or the server says so.
-            OutcomeUnknownError: No clear answer came.
-            UnprovenStorageError: The answer has a version id, and the bucket had no versions.
-            CapabilityError: The server knows no conditions.
+            OutcomeUnknownError: There was no clear answer.
+            UnprovenStorageError: The answer has a version id, but the probe found no versioning.
+            CapabilityError: The server does not support conditions.
         """
         answer = self._put(key, data, if_version)
         if if_version is not ANY and not self.versioned and answer["version"] is not None:
@@ -284,15 +285,15 @@ class S3Backend(ObstoreBackend):
         return self._version_of(answer)
 
     def put_version_id(self, key: str, data: bytes) -> str | None:
-        """Store bytes under a scratch key without a condition; return the version id in the answer, if there is one.
+        """Store bytes under a scratch key unconditionally, and return the version id in the answer; None without one.
 
         Raises:
-            OutcomeUnknownError: No clear answer came.
+            OutcomeUnknownError: There was no clear answer.
         """
         return self._put(key, data, ANY)["version"]
 
-    def _version_of(self, told: ObjectMeta | PutResult) -> Version:
-        return bare_etag(told["e_tag"] or "")
+    def _version_of(self, answer: ObjectMeta | PutResult) -> Version:
+        return bare_etag(answer["e_tag"] or "")
 
     def _mode(self, condition: Condition) -> PutMode:
         if isinstance(condition, str):
@@ -301,10 +302,10 @@ class S3Backend(ObstoreBackend):
 
 
 class GCSBackend(ObstoreBackend):
-    """Google Cloud Storage, whose conditions are about generations, not ETags."""
+    """One handle on Google Cloud Storage, whose conditions refer to generations instead of ETags."""
 
-    def _version_of(self, told: ObjectMeta | PutResult) -> Version:
-        return told["version"] or ""
+    def _version_of(self, answer: ObjectMeta | PutResult) -> Version:
+        return answer["version"] or ""
 
     def _mode(self, condition: Condition) -> PutMode:
         return {"version": condition} if isinstance(condition, str) else super()._mode(condition)
@@ -316,7 +317,7 @@ _runtime_pid: int | None = None
 
 
 def _check_not_forked(url: str) -> None:
-    """Refuse in a forked child what would hang: obstore's threads are not there."""
+    """Raise an error in a forked child, which has none of obstore's threads and would hang."""
     global _runtime_pid
     pid = os.getpid()
     if _runtime_pid is None:

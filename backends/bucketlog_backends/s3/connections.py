@@ -1,4 +1,4 @@
-"""obstore's clients, one for each kind of request: how long it may take, and whether the client repeats it."""
+"""obstore's clients: one for each kind of request, with its timeouts and retries."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """How long a kind of request may take, and whether the client repeats it.
+    """The timeouts and retries of a kind of request.
 
-    The client begins no attempt after `_RETRY_SECONDS`, so that a server that cannot be reached, or says nothing, is
-    told within 10 seconds, and one connection that stays silent is not the end of a read.
+    The client starts no attempt after `_RETRY_SECONDS`. A server that cannot be reached or does not answer is thus
+    reported within 10 seconds, and yet a read survives one silent connection.
     """
 
     timeout_seconds: int
     silence_seconds: int
-    """How long nothing may come in; while a body is being sent nothing does."""
+    """How long the server may send nothing, which includes the time in which a body is sent to it."""
     retries: int = 8
 
     def client_options(self) -> dict[str, object]:
-        """Return them as obstore's client options."""
+        """Return the timeouts as client options of obstore."""
         return {
             "connect_timeout": f"{_CONNECT_SECONDS}s",
             "read_timeout": f"{self.silence_seconds}s",
@@ -42,7 +42,7 @@ class Traffic:
         }
 
     def retry_config(self) -> dict[str, object]:
-        """Return them as obstore's retry configuration."""
+        """Return the retries as a retry configuration of obstore."""
         return {
             "max_retries": self.retries,
             "retry_timeout": timedelta(seconds=_RETRY_SECONDS),
@@ -59,7 +59,7 @@ BIG_PUTS = Traffic(timeout_seconds=90, silence_seconds=90, retries=0)
 
 
 def connect_with(settings: S3Settings, credentials: Callable[[], S3Credential] | None) -> Connect:
-    """Return a function that makes a client for a kind of request.
+    """Return a function that creates a client for a kind of request.
 
     Raises:
         CapabilityError: obstore is missing.
@@ -80,14 +80,14 @@ def connect_with(settings: S3Settings, credentials: Callable[[], S3Credential] |
         if settings.virtual:
             scheme, _, host = endpoint.partition("://")
             endpoint = f"{scheme}://{settings.bucket}.{host}"
-        # obstore reads the environment itself, where the second one would win over the first.
+        # obstore also reads the environment, where the second name would win over the first.
         config |= {"endpoint": endpoint, "aws_endpoint_url_s3": endpoint}
     client: dict[str, object] = {"allow_http": settings.endpoint_url.startswith("http://")}
     if settings.ca_bundle:
         try:
             client["root_certificate"] = Path(settings.ca_bundle).read_bytes()
         except OSError as err:
-            msg = f"open {settings.url}: AWS_CA_BUNDLE names a file that cannot be read: {err}; mend it"
+            msg = f"open {settings.url}: AWS_CA_BUNDLE names a file that cannot be read: {err}; fix it"
             raise InvalidOptionError(msg, option="AWS_CA_BUNDLE") from err
 
     def connect(traffic: Traffic) -> ObjectStore:

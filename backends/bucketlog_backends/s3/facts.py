@@ -1,7 +1,7 @@
-"""What an S3 server does where servers differ, measured with requests of its own through boto3.
+"""Facts about an S3 server, in cases in which servers differ, measured by its own requests through boto3.
 
-`bucketlog doctor` shows it for a user's server, and the tests hold it against what is known of the servers that they
-run. The protocol of backends does not show how a server words its refusals.
+`bucketlog doctor` shows the facts about a user's server, and the tests compare those of their servers with what is
+written down. The backend protocol does not show them, because it hides how a server refuses a request.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 RIVALS = 8
 
-# The cases, and what is found in them, as the table tells them.
+# The cases and their results, in the words of the table.
 CREATE_RACE = f"PUT If-None-Match: *, {RIVALS}-way race"
 CREATE_RACE_VERSIONED = "the same in a versioned bucket"
 COMPLETE = "CompleteMultipartUpload If-None-Match: *"
@@ -45,29 +45,29 @@ _CLOCK_OFF = timedelta(minutes=20)
 
 
 class _Answer:
-    """How one request went: its status, and the bare ETag when it was taken."""
+    """The answer to one request: its status, and the bare ETag if the server accepted it."""
 
     def __init__(self, status: int, etag: str = "") -> None:
         self.status, self.etag = status, etag
-        self.taken = status < 300
+        self.accepted = status < 300
 
 
 class Experiment:
-    """The cases, on keys below a scratch folder of a bucket."""
+    """Measures the cases on keys below a scratch folder of a bucket."""
 
     def __init__(self, settings: S3Settings, scratch: str, *, rounds: int) -> None:
         import botocore.exceptions
 
         self.found: dict[str, str] = {}
-        """The answer to each case, as far as it is known."""
+        """The results so far, by case."""
         self._settings, self._rounds, self._client = settings, rounds, client_of(settings)
         self._errors = (botocore.exceptions.ClientError, botocore.exceptions.BotoCoreError)
         self._bucket = settings.bucket
         self._base = f"{settings.prefix}/{scratch}" if settings.prefix else scratch
-        self._keys: list[tuple[str, str]] = []  # bucket and key of all that was tried
+        self._keys: list[tuple[str, str]] = []  # bucket and key of every object that was tried
 
     def facts(self, *, versioned: str = "") -> dict[str, str]:
-        """Return the answer to each case; `versioned` is a bucket that keeps versions, where one is at hand."""
+        """Return the result of each case. `versioned` is a bucket with versioning, if there is one."""
         found = self.found
         found[CREATE_RACE] = self._race({"IfNoneMatch": "*"}, self._bucket)[0]
         found[CREATE_RACE_VERSIONED] = self._race({"IfNoneMatch": "*"}, versioned)[0] if versioned else NOT_MEASURED
@@ -87,28 +87,28 @@ class Experiment:
         return found
 
     def clean_up(self) -> None:
-        """Remove all keys that were tried."""
+        """Delete all objects that were tried."""
         for bucket, key in self._keys:
-            # One by one: not every server knows DeleteObjects, and some keys were never taken.
+            # One by one: not every server supports DeleteObjects, and some keys were never accepted.
             self._answer(partial(self._client.delete_object, Bucket=bucket, Key=key))
 
     # -- cases ---------------------------------------------------------------------------------------------------------
 
     def _race(self, condition: Mapping[str, str] | str, bucket: str) -> tuple[str, str]:
-        """Let rivals put under one condition, or to replace one version whose ETag is sent in a form."""
+        """Let rivals put under the same condition. A `str` is the form of the ETag of a version to replace."""
         verdicts: set[str] = set()
-        told: Counter[int] = Counter()
+        statuses: Counter[int] = Counter()
         with ThreadPoolExecutor(RIVALS) as pool:
             for _ in range(self._rounds):
                 key = self._new_key(bucket=bucket)
                 asked = {"IfMatch": condition.format(self._put(key).etag)} if isinstance(condition, str) else condition
                 rival = partial(self._rival, key, asked, bucket, threading.Barrier(RIVALS))
                 answers = list(pool.map(rival, range(RIVALS)))
-                winners = [number for number, answer in enumerate(answers) if answer.taken]
-                told.update(answer.status for answer in answers if not answer.taken)
+                winners = [number for number, answer in enumerate(answers) if answer.accepted]
+                statuses.update(answer.status for answer in answers if not answer.accepted)
                 verdicts.add(self._verdict(key, winners, bucket))
         wrong = sorted(verdicts - {ONE_WINNER})
-        return ", ".join(wrong) or ONE_WINNER, ", sometimes ".join(str(status) for status, _ in told.most_common())
+        return ", ".join(wrong) or ONE_WINNER, ", sometimes ".join(str(status) for status, _ in statuses.most_common())
 
     def _rival(
         self, key: str, condition: Mapping[str, str], bucket: str, barrier: threading.Barrier, number: int
@@ -130,16 +130,16 @@ class Experiment:
         stale = self._put(key, b"first").etag
         fresh = self._put(key, b"second", IfMatch=form.format(stale))
         late = self._put(key, b"third", IfMatch=form.format(stale))
-        if fresh.taken:
-            return IGNORED if late.taken else RIGHT
+        if fresh.accepted:
+            return IGNORED if late.accepted else RIGHT
         return f"{fresh.status} always"
 
     def _if_match_longer(self) -> str:
         key = self._new_key()
-        return ACCEPTED if self._put(key, b"second", IfMatch=f"{self._put(key).etag}0").taken else REFUSED
+        return ACCEPTED if self._put(key, b"second", IfMatch=f"{self._put(key).etag}0").accepted else REFUSED
 
     def _complete(self) -> str:
-        """Complete an upload to a key that is taken, under the condition that it is free."""
+        """Complete a multipart upload to an existing key, on condition that the key is free."""
         key = self._new_key()
         self._put(key, b"there")
         place = {"Bucket": self._bucket, "Key": key}
@@ -152,7 +152,7 @@ class Experiment:
         done = self._answer(
             lambda: self._client.complete_multipart_upload(**upload, MultipartUpload=parts, IfNoneMatch="*")
         )
-        if not done.taken:
+        if not done.accepted:
             self._answer(lambda: self._client.abort_multipart_upload(**upload))
         return _refused(done, kept=self._read(key) == b"there")
 
@@ -161,7 +161,7 @@ class Experiment:
         self._put(key)
         wrong = f'"{"0" * 32}"'
         done = self._answer(lambda: self._client.delete_object(Bucket=self._bucket, Key=key, IfMatch=wrong))
-        there = self._answer(lambda: self._client.head_object(Bucket=self._bucket, Key=key)).taken
+        there = self._answer(lambda: self._client.head_object(Bucket=self._bucket, Key=key)).accepted
         return _refused(done, kept=there)
 
     def _copy(self) -> str:
@@ -176,15 +176,15 @@ class Experiment:
         key = self._new_key("a")
         below = self._new_key("a/b")
         self._put(key)
-        if not (answer := self._put(below)).taken:
+        if not (answer := self._put(below)).accepted:
             return str(answer.status)
         return FINE if {key, below} <= set(self._listed(key)) else NOT_LISTED
 
     def _accepts(self, key: str) -> str:
-        return ACCEPTED if self._put(key).taken else REFUSED
+        return ACCEPTED if self._put(key).accepted else REFUSED
 
     def _clock(self) -> str:
-        """Sign a request as a client does whose clock is 20 minutes slow."""
+        """Sign a request like a client whose clock is 20 minutes slow."""
         from botocore.auth import S3SigV4Auth
         from botocore.awsrequest import AWSRequest
 
@@ -216,10 +216,10 @@ class Experiment:
         key = self._new_key()
         self._put(key)
         answer = self._answer(lambda: client.head_object(Bucket=self._bucket, Key=key))
-        return ACCEPTED if answer.taken else str(answer.status)
+        return ACCEPTED if answer.accepted else str(answer.status)
 
     def _listing(self) -> str:
-        """List names whose order folders, signs and letter case could upset, a page and a start at a time."""
+        """List names whose order could depend on folders, punctuation or letter case, by pages and from given keys."""
         names = ("-", "A", "B/a", "a-b", "a.b", "a/b", "a/c", "a0", "b%2F", "z")
         keys = sorted(self._new_key(f"list/{name}") for name in names)
         for key in keys:
@@ -236,7 +236,7 @@ class Experiment:
     # -- requests ------------------------------------------------------------------------------------------------------
 
     def _new_key(self, name: str = "", *, bucket: str = "", bytes_in_all: int = 0) -> str:
-        """Return a key of its own; one of so many bytes has parts of ordinary length."""
+        """Return a new key. One of `bytes_in_all` bytes consists of parts of ordinary length."""
         key = f"{self._base}{name or f'{len(self._keys):04}'}"
         if bytes_in_all:
             key = (key + "/".join(["k" * 99] * 11))[: bytes_in_all - 1] + "k"
@@ -252,14 +252,14 @@ class Experiment:
         return data
 
     def _listed(self, prefix: str, *, after: str = "", page: int = 1000) -> list[str]:
-        """Return the keys below a prefix, as the server orders them."""
+        """Return the keys below a prefix in the order of the server."""
         pages = self._client.get_paginator("list_objects_v2").paginate(
             Bucket=self._bucket, Prefix=prefix, StartAfter=after, PaginationConfig={"PageSize": page}
         )
         return [entry["Key"] for answer in pages for entry in answer.get("Contents", ())]
 
     def _answer(self, request: Callable[[], Mapping[str, Any]]) -> _Answer:
-        """Send a request; a refusal is an answer too, with status 400 where boto3 would not send it."""
+        """Send a request and return its answer, even a refusal. If boto3 refuses to send it, the status is 400."""
         try:
             answer = request()
         except self._errors as err:
@@ -271,14 +271,14 @@ class Experiment:
 def _refused(answer: _Answer, *, kept: bool) -> str:
     if kept:
         return RIGHT if answer.status in (409, 412) else f"{answer.status}, nothing done"
-    return IGNORED if answer.taken else f"{answer.status}, yet done"
+    return IGNORED if answer.accepted else f"{answer.status}, yet done"
 
 
 # -- boto3 -------------------------------------------------------------------------------------------------------------
 
 
 def client_of(settings: S3Settings) -> Any:  # noqa: ANN401  (boto3 has no types)
-    """Return a client that sends each request once and adds nothing to it."""
+    """Return a client that sends each request once, without adding checksums."""
     import boto3
     from botocore import UNSIGNED
     from botocore.config import Config
@@ -306,7 +306,7 @@ def client_of(settings: S3Settings) -> Any:  # noqa: ANN401  (boto3 has no types
 
 
 def _credentials(settings: S3Settings) -> Any:  # noqa: ANN401
-    """Return botocore's credentials; None where requests are not signed."""
+    """Return botocore's credentials; None if requests are not signed."""
     import boto3
     from botocore.credentials import Credentials
 
@@ -318,13 +318,13 @@ def _credentials(settings: S3Settings) -> Any:  # noqa: ANN401
 
 
 def code_of(err: Exception) -> str:
-    """Return the code in a server's answer; empty where there was none."""
+    """Return the code in the server's answer, or an empty string."""
     response: Mapping[str, Any] = getattr(err, "response", {})
     return str(response.get("Error", {}).get("Code", ""))
 
 
 def reason_of(err: Exception) -> str:
-    """Return what may be shown of an error: its text may repeat what was sent."""
+    """Return what may be shown of an error, whose text may contain parts of the request."""
     code = code_of(err)
     if code in ("AccessDenied", "403", "AllAccessDisabled"):
         return "permission denied"

@@ -1,4 +1,4 @@
-"""What obstore's errors say, which is in their text alone."""
+"""Reading obstore's errors, whose details are only in their text."""
 
 from __future__ import annotations
 

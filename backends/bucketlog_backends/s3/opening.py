@@ -1,4 +1,4 @@
-"""Opening a bucket: from a URL and options, or from a store of obstore's that a program has open already."""
+"""Opening a bucket, from a URL and options or from an obstore store."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ if TYPE_CHECKING:
 
 
 def open_s3(url: str, options: Mapping[str, object], *, create: bool) -> Backend:
-    """Open a prefix of a bucket. No request is made here, and no bucket ever.
+    """Open a prefix of a bucket, without any request to the server.
 
     Args:
-        url: `s3://bucket/prefix`; the prefix is taken as it is, nothing in it is decoded.
+        url: `s3://bucket/prefix`. The prefix is used as it is, without decoding.
         options: `endpoint_url`, `access_key_id`, `secret_access_key`, `session_token`, `region`, `profile`, `anon`,
-            `addressing` (`path` or `virtual`), `client` (`obstore` or `s3fs`), also under the names of boto3, s3fs and
-            obstore. What is not given comes from the environment (`AWS_*`) and boto3's configuration files.
-        create: Without effect: a prefix needs no making, and buckets are their owners'.
+            `addressing` (`path` or `virtual`) and `client` (`obstore` or `s3fs`). The names that boto3, s3fs and
+            obstore use are accepted as well. Defaults come from the environment (`AWS_*`) and boto3's configuration.
+        create: Has no effect: a prefix always exists, and buckets are never created.
 
     Raises:
-        InvalidURLError: No bucket, credentials in the URL, or a prefix with empty or dot parts.
-        InvalidOptionError: An option is not known or has an impossible value.
-        CapabilityError: A library is missing; the message names the extra.
+        InvalidURLError: The URL has no bucket, contains credentials, or has a prefix with empty or dot parts.
+        InvalidOptionError: An option is unknown or has an invalid value.
+        CapabilityError: A library is missing. The message names the extra to install.
     """
     settings = read_settings(url, options, os.environ)
     if settings.client == "s3fs":
@@ -64,14 +64,14 @@ def open_s3(url: str, options: Mapping[str, object], *, create: bool) -> Backend
 
 
 def from_object(obj: object) -> Backend | None:
-    """Wrap a ready obstore store; None for anything else.
+    """Return a backend for an obstore store; None for any other object.
 
-    A `LocalStore` becomes the local backend: its files are appended to under locks there. For the others the store's
-    own configuration is used with retries and timeouts that fit a log.
+    A `LocalStore` becomes the local backend, whose files can grow. Other stores keep their configuration, but with
+    retries and timeouts that suit a log.
 
     Raises:
-        InvalidURLError: A `LocalStore` without a prefix is the whole machine.
-        CapabilityError: An `HTTPStore` has no conditional puts.
+        InvalidURLError: A `LocalStore` has no prefix, so it is the whole disk.
+        CapabilityError: An `HTTPStore` has no conditional PUTs.
     """
     library = sys.modules.get("obstore.store")
     if library is None or not isinstance(obj, library.ObjectStoreMethods):
@@ -92,11 +92,11 @@ def from_object(obj: object) -> Backend | None:
     ):
         if isinstance(obj, kind):
             return _from_remote_store(obj, scheme, backend)
-    msg = f"open {type(obj).__name__}: it has no conditional puts; give a URL, an S3Store or a LocalStore"
+    msg = f"open {type(obj).__name__}: it has no conditional PUTs; give a URL, an S3Store or a LocalStore"
     raise CapabilityError(msg)
 
 
-def _from_remote_store(store: Any, scheme: str, kind: type[ObstoreBackend]) -> ObstoreBackend:  # noqa: ANN401  (obstore's stores share no base that tells their settings)
+def _from_remote_store(store: Any, scheme: str, kind: type[ObstoreBackend]) -> ObstoreBackend:  # noqa: ANN401  (obstore's stores share no base class that has their settings)
     config = dict(store.config)
     bucket = config.get("bucket") or config.get("container_name") or ""
     prefix = str(store.prefix or "").strip("/")

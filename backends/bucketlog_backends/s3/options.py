@@ -1,4 +1,4 @@
-"""What the user said about an S3 store: settings from options and environment, and credentials."""
+"""The settings of an S3 store, from options and the environment, and its credentials."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bucketlog.errors import CapabilityError, InvalidOptionError, InvalidURLErro
 if TYPE_CHECKING:
     from obstore.store import S3Credential
 
-# What users of boto3, s3fs, obstore, polars and pandas call the same thing, in lower case.
+# The names of the same options in boto3, s3fs, obstore, polars and pandas, in lower case.
 _ALIASES: Mapping[str, tuple[str, ...]] = {
     "endpoint_url": ("endpoint", "aws_endpoint", "aws_endpoint_url", "aws_endpoint_url_s3"),
     "access_key_id": ("key", "access_key", "aws_access_key_id"),
@@ -30,7 +30,7 @@ _ALIASES: Mapping[str, tuple[str, ...]] = {
     "client": (),
 }
 _CANONICAL = {alias: option for option, aliases in _ALIASES.items() for alias in (option, *aliases)}
-_NESTED = "client_kwargs"  # where s3fs users put what goes to boto3's client
+_NESTED = "client_kwargs"  # where users of s3fs put the options of boto3's client
 _ENVIRONMENT: Mapping[str, tuple[str, ...]] = {
     "endpoint_url": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"),
     "region": ("AWS_REGION", "AWS_DEFAULT_REGION"),
@@ -41,7 +41,7 @@ _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
 
 @dataclass(frozen=True, slots=True)
 class S3Settings:
-    """What the URL, the options and the environment say, under one name each; empty where nothing was said."""
+    """The settings from the URL, the options and the environment, each under one name; empty if not given."""
 
     bucket: str
     prefix: str = ""
@@ -56,7 +56,7 @@ class S3Settings:
     client: str = "obstore"
     ca_bundle: str = ""
     needs_session: bool = False
-    """Whether boto3's session has to say who we are: no keys were given, or a profile was asked for."""
+    """Whether credentials come from boto3's session: no keys were given, or a profile was."""
 
     @property
     def url(self) -> str:
@@ -65,19 +65,19 @@ class S3Settings:
 
     @property
     def virtual(self) -> bool:
-        """Whether the bucket's name goes into the host: AWS wants it there, other servers seldom know such hosts."""
+        """Whether the bucket's name is part of the host: AWS requires this, and few other servers support it."""
         if self.addressing != "auto":
             return self.addressing == "virtual"
-        # A certificate for *.s3.amazonaws.com does not cover a name with a dot before that.
+        # A certificate for *.s3.amazonaws.com does not cover a bucket whose name contains a dot.
         return not self.endpoint_url and "." not in self.bucket
 
 
 def read_settings(url: str, options: Mapping[str, object], environ: Mapping[str, str]) -> S3Settings:
-    """Gather the settings: an option before the environment, keys given before a profile, a profile before others.
+    """Return the settings. Options win over the environment; keys win over a profile, and a profile over other sources.
 
     Raises:
-        InvalidURLError: The URL has no bucket, credentials, or a prefix with empty or dot parts.
-        InvalidOptionError: An option is not known, has an impossible value, or contradicts another.
+        InvalidURLError: The URL has no bucket, contains credentials, or has a prefix with empty or dot parts.
+        InvalidOptionError: An option is unknown, has an invalid value, or contradicts another.
     """
     bucket, prefix = _split_url(url)
     place = f"s3://{bucket}/{prefix}".rstrip("/")
@@ -121,26 +121,26 @@ _FLAGS = ("anon", "allow_http", "virtual_hosted_style_request")
 
 
 def _split_url(url: str) -> tuple[str, str]:
-    """Return bucket and prefix. Nothing of a wrong bucket is repeated: it may be a password."""
+    """Return the bucket and the prefix. No message repeats an invalid bucket, because it may be a password."""
     bucket, _, path = url.removeprefix("s3://").partition("/")
     if "@" in bucket:
-        msg = "open s3://…: the URL holds credentials; give them as access_key_id=… and secret_access_key=…"
+        msg = "open s3://…: the URL contains credentials; give them as access_key_id=… and secret_access_key=…"
         raise InvalidURLError(msg)
     if not url.startswith("s3://") or not _BUCKET.fullmatch(bucket):
-        msg = "open s3://…: the bucket's name is missing, or is none that a bucket can have; write s3://bucket/prefix"
+        msg = "open s3://…: the bucket's name is missing or not valid; write s3://bucket/prefix"
         raise InvalidURLError(msg)
     prefix = path.strip("/")
     if prefix and (not prefix.isprintable() or any(part in ("", ".", "..") for part in prefix.split("/"))):
-        msg = f"open s3://{bucket}/…: a part of the prefix is empty, '.', '..' or not printable; mend the URL"
+        msg = f"open s3://{bucket}/…: a part of the prefix is empty, '.', '..' or not printable; fix the URL"
         raise InvalidURLError(msg)
     return bucket, prefix
 
 
 def _gather(place: str, options: Mapping[str, object]) -> dict[str, object]:
-    """Return the options under their own names, those nested in `client_kwargs` too; None counts as not given."""
+    """Return the options under our names, including those in `client_kwargs`. None counts as not given."""
     nested = options.get(_NESTED) or {}
     if not isinstance(nested, Mapping):
-        msg = f"open {place}: {_NESTED} is to be a mapping, as s3fs takes it, not {type(nested).__name__}"
+        msg = f"open {place}: {_NESTED} must be a mapping, as in s3fs, not {type(nested).__name__}"
         raise InvalidOptionError(msg, option=_NESTED)
     gathered: dict[str, object] = {}
     for source in (options, nested):
@@ -157,7 +157,7 @@ def _gather(place: str, options: Mapping[str, object]) -> dict[str, object]:
 
 def _as_text(place: str, option: str, value: object) -> str:
     if not isinstance(value, str):
-        msg = f"open {place}: {option} is to be a str, not {type(value).__name__}"
+        msg = f"open {place}: {option} must be a str, not {type(value).__name__}"
         raise InvalidOptionError(msg, option=option)
     return value.strip()
 
@@ -165,14 +165,14 @@ def _as_text(place: str, option: str, value: object) -> str:
 def _as_bool(place: str, option: str, value: object) -> bool:
     said = str(value).lower()
     if not isinstance(value, (bool, str)) or said not in (*_TRUE, *_FALSE):
-        msg = f"open {place}: {option} is to be true or false"
+        msg = f"open {place}: {option} must be true or false"
         raise InvalidOptionError(msg, option=option)
     return said in _TRUE
 
 
 def _check_choice(place: str, option: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        msg = f"open {place}: {option} is {' or '.join(choices)}"
+        msg = f"open {place}: {option} must be {' or '.join(choices)}"
         raise InvalidOptionError(msg, option=option)
 
 
@@ -182,9 +182,9 @@ def _check_endpoint(place: str, endpoint_url: str, *, allow_http: bool) -> None:
     parts = urlsplit(endpoint_url)
     wrong = ""
     if "@" in parts.netloc:
-        wrong = "endpoint_url holds credentials; give them as access_key_id=… and secret_access_key=…"
+        wrong = "endpoint_url contains credentials; give them as access_key_id=… and secret_access_key=…"
     elif parts.scheme not in ("http", "https") or not parts.netloc:
-        wrong = "endpoint_url is to begin with http:// or https:// and name a host"
+        wrong = "endpoint_url must begin with http:// or https:// and name a host"
     elif parts.scheme == "http" and not allow_http:
         wrong = "endpoint_url is http:// and allow_http is false; use https://"
     if wrong:
@@ -199,7 +199,7 @@ def _check_keys(place: str, keys: Mapping[str, str], *, anon: bool) -> None:
         msg = f"open {place}: {missing} is missing; give access_key_id and secret_access_key together, or neither"
         raise InvalidOptionError(msg, option=missing)
     if anon and key:
-        msg = f"open {place}: anon=True sends no credentials, yet access_key_id is given; leave one out"
+        msg = f"open {place}: anon=True sends no credentials, but access_key_id is given; leave one out"
         raise InvalidOptionError(msg, option="anon")
 
 
@@ -209,12 +209,12 @@ def _addressing(place: str, texts: Mapping[str, str], flags: Mapping[str, bool])
     match texts.get("addressing", "auto"):
         case "auto" | "path" | "virtual" as addressing:
             return addressing
-    msg = f"open {place}: addressing is path or virtual"
+    msg = f"open {place}: addressing must be path or virtual"
     raise InvalidOptionError(msg, option="addressing")
 
 
 def without_user(endpoint: str) -> str:
-    """Return an endpoint as it may be shown."""
+    """Return an endpoint without credentials, for messages."""
     return re.sub(r"//[^/@]*@", "//", endpoint)
 
 
@@ -222,7 +222,7 @@ def without_user(endpoint: str) -> str:
 
 
 class KnownCredentials:
-    """Keys that were given. Handed over by call, else obstore would add a session token from the environment."""
+    """Given keys, as a callable. Given directly, obstore would add a session token from the environment."""
 
     problem = ""
 
@@ -235,12 +235,12 @@ class KnownCredentials:
         }
 
     def __call__(self) -> S3Credential:
-        """Return them."""
+        """Return the keys."""
         return self._answer
 
 
 class Session:
-    """What boto3's session knows: profiles, configuration files, single sign-on, roles of machines."""
+    """Credentials from boto3's session: profiles, configuration files, single sign-on, roles of machines."""
 
     def __init__(self, session: Any, region: str, endpoint_url: str) -> None:  # noqa: ANN401  (botocore has no types)
         self.region, self.endpoint_url = region, endpoint_url
@@ -248,7 +248,7 @@ class Session:
         self._session = session
 
     def __call__(self) -> S3Credential:
-        """Return credentials, renewed where they are about to end. obstore asks before the first request."""
+        """Return credentials, renewed if they are about to expire. obstore calls this before the first request."""
         from botocore.exceptions import BotoCoreError
 
         try:
@@ -260,7 +260,7 @@ class Session:
         except BotoCoreError as err:
             self.problem = f"boto3 could not get them ({type(err).__name__})"
             raise
-        # botocore renews what has less than ten minutes left, so that its answer is good for as long.
+        # botocore renews credentials that expire within ten minutes, so these are good for that long.
         renewed = datetime.now(UTC) + timedelta(minutes=10) if hasattr(found, "refresh_needed") else None
         return {
             "access_key_id": frozen.access_key,
@@ -271,11 +271,11 @@ class Session:
 
 
 def open_session(settings: S3Settings) -> Session:
-    """Read boto3's configuration. It is asked for credentials later, which may take a request.
+    """Read boto3's configuration. Getting credentials may take a request, so that happens later.
 
     Raises:
         CapabilityError: boto3 is missing.
-        InvalidOptionError: There is no such profile, or the configuration cannot be read.
+        InvalidOptionError: The profile does not exist, or the configuration cannot be read.
     """
     try:
         import boto3
@@ -285,10 +285,10 @@ def open_session(settings: S3Settings) -> Session:
         raise missing_library("boto3", settings.url) from None
     try:
         session = boto3.Session(profile_name=settings.profile or None)
-        core = session._session  # noqa: SLF001  (boto3 does not show which endpoint a profile names)
+        core = session._session  # noqa: SLF001  (boto3 has no public way to get the endpoint of a profile)
         endpoint_url = ConfiguredEndpointProvider(core.full_config, core.get_scoped_config(), "s3").provide()
     except BotoCoreError as err:
-        msg = f"open {settings.url}: boto3's configuration cannot be used: {err}; mend it, or give another profile"
+        msg = f"open {settings.url}: boto3's configuration cannot be used: {err}; fix it, or give another profile"
         raise InvalidOptionError(msg, option="profile") from err
     endpoint_url = (endpoint_url or "").rstrip("/")
     _check_endpoint(settings.url, endpoint_url, allow_http=True)
@@ -296,6 +296,6 @@ def open_session(settings: S3Settings) -> Session:
 
 
 def missing_library(library: str, url: str) -> CapabilityError:
-    """Say that a library is not installed, and how it is."""
+    """Return the error for a missing library, which says how to install it."""
     msg = f'open {url}: {library} is not installed; pip install "bucketlog[s3]"'
     return CapabilityError(msg)

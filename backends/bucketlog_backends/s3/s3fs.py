@@ -1,7 +1,7 @@
-"""S3 through s3fs, by its calls to the server: neither its caches of listings nor its repeated puts.
+"""S3 through s3fs, by its direct calls to the server, without its listing caches and PUT retries.
 
-Underneath, aiohttp sends a put again when the connection closes before the answer, so that "the condition did not hold"
-may be about our own bytes. Who reads them back, as commits and checkpoints do, finds out.
+aiohttp, below s3fs, sends a PUT again if the connection closes before the answer. A conflict may therefore be with our
+own bytes; callers find out by reading them back, as commits and checkpoints do.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _PAGE_KEYS = 1000
-_DELETE_KEYS = 250  # servers answer when all of them are gone, which takes slow ones 10 ms each
+_DELETE_KEYS = 250  # servers answer once all are deleted, which takes slow ones 10 ms each
 _COPY_BYTES = 8 * 1024 * 1024
 _PARTS_MAX = 9_000  # servers allow 10,000
 _CONNECT_SECONDS = 3
 _SILENCE_SECONDS = 4
-# s3fs waits without end for a server that accepts a connection and says nothing, so that each call has a limit: that of
-# a read leaves time for a second one within the 10 seconds in which a server that cannot be reached is told.
+# s3fs never gives up on a server that accepts a connection and does not answer, so each call gets a timeout. That of a
+# read leaves time for a second attempt within the 10 seconds in which an unreachable server is reported.
 _ANSWER_SECONDS = 4.5
 _BODY_SECONDS = 120.0
 _PUT_SECONDS = 15.0
@@ -64,7 +64,7 @@ def open_s3fs(settings: S3Settings) -> Backend:
         "connect_timeout": _CONNECT_SECONDS,
         "read_timeout": _SILENCE_SECONDS,
         "retries": {"mode": "standard", "total_max_attempts": 3},
-        # Servers that are older than these checksums refuse them.
+        # Older servers refuse these checksums.
         "request_checksum_calculation": "when_required",
         "response_checksum_validation": "when_required",
     }
@@ -74,7 +74,7 @@ def open_s3fs(settings: S3Settings) -> Backend:
 
 
 class S3fsBackend:
-    """One handle on a prefix of a bucket. `etag_form` and `versioned` are the probe's (`VersioningBackend`)."""
+    """One handle on a prefix of a bucket. The probe sets `etag_form` and `versioned` (see `VersioningBackend`)."""
 
     name = "s3fs"
     capabilities = Capabilities()
@@ -86,7 +86,7 @@ class S3fsBackend:
         self._bucket, _, prefix = path.partition("/")
         self._base = f"{prefix}/" if prefix else ""
         self._fs = fs
-        self._once: Any = None  # the same filesystem with all retries off
+        self._once: Any = None  # the same filesystem without retries
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.url!r})"
@@ -94,7 +94,7 @@ class S3fsBackend:
     # -- reading -------------------------------------------------------------------------------------------------------
 
     def get(self, key: str, start: int = 0, end: int | None = None) -> Content:
-        """Return the bytes `[start, end)` under a key; past the end of the object there are none.
+        """Return the bytes `[start, end)` of an object, cut off at its end.
 
         Raises:
             NotFoundError: Nothing is stored under the key.
@@ -116,17 +116,17 @@ class S3fsBackend:
                 raise
 
     def head(self, key: str) -> Stat:
-        """Return size, version and time of what is stored under a key.
+        """Return the size, version and time of an object.
 
         Raises:
-            NotFoundError: Nothing is stored under the key, or there is no bucket: the answer does not tell.
+            NotFoundError: Nothing is stored under the key, or there is no bucket: the answer does not say which.
         """
         with self._translating(f"look at {key!r} in {self.url}"):
             answer = _at_most_twice(lambda: self._call("head_object", Key=self._base + key))
         return Stat(answer["ContentLength"], bare_etag(answer["ETag"]), answer["LastModified"])
 
     def list(self, prefix: str, *, start_after: str = "", delimiter: bool = False) -> Iterator[Entry]:
-        """Yield what lies under keys that begin with `prefix`, ascending by key, lazily."""
+        """Yield the objects whose keys begin with `prefix`, lazily and in ascending order of their keys."""
         if delimiter and start_after:
             return list_level(lambda after: self._pages(prefix, after), prefix, start_after)
         asked = {"Delimiter": "/"} if delimiter else {}
@@ -139,9 +139,9 @@ class S3fsBackend:
 
         Raises:
             ConflictError: The condition did not hold, or the server says so.
-            OutcomeUnknownError: No clear answer came.
-            UnprovenStorageError: The answer has a version id, and the bucket had no versions.
-            CapabilityError: The server knows no conditions.
+            OutcomeUnknownError: There was no clear answer.
+            UnprovenStorageError: The answer has a version id, but the probe found no versioning.
+            CapabilityError: The server does not support conditions.
         """
         answer = self._put(key, data, if_version)
         if if_version is not ANY and not self.versioned and answer.get("VersionId") is not None:
@@ -149,19 +149,19 @@ class S3fsBackend:
         return bare_etag(answer["ETag"])
 
     def put_version_id(self, key: str, data: bytes) -> str | None:
-        """Store bytes under a scratch key without a condition; return the version id in the answer, if there is one.
+        """Store bytes under a scratch key unconditionally, and return the version id in the answer; None without one.
 
         Raises:
-            OutcomeUnknownError: No clear answer came.
+            OutcomeUnknownError: There was no clear answer.
         """
         version_id: str | None = self._put(key, data, ANY).get("VersionId")
         return version_id
 
     def upload(self, key: str, source: BinaryIO) -> None:
-        """Store all that `source` holds from where it stands, in parts where it is large.
+        """Store the rest of `source`, in parts if it is large.
 
         Raises:
-            OutcomeUnknownError: No clear answer came.
+            OutcomeUnknownError: There was no clear answer.
         """
         here = source.tell()
         size = source.seek(0, os.SEEK_END) - here
@@ -177,13 +177,13 @@ class S3fsBackend:
         except BaseException:
             with self._translating(doing, writing=key):
                 target.discard()
-            target.closed = True  # else it would store what it has when it is collected
+            target.closed = True  # else it would store what it has when it is garbage-collected
             raise
         with self._translating(doing, writing=key):
             target.close()
 
     def delete(self, keys: Iterable[str]) -> None:
-        """Remove keys, many in a request; one that is missing is no error."""
+        """Delete objects, many in a request. A missing key is not an error."""
         left = iter(keys)
         while batch := list(islice(left, _DELETE_KEYS)):
             doing = f"delete {batch[0]!r} and {len(batch) - 1} more from {self.url}"
@@ -195,7 +195,7 @@ class S3fsBackend:
                 raise answer_error(doing, 403 if code == "AccessDenied" else 500, code)
 
     def close(self) -> None:
-        """Do nothing: filesystems are shared by all that use them."""
+        """Do nothing: a filesystem may have other users."""
 
     # -- steps ---------------------------------------------------------------------------------------------------------
 
@@ -229,7 +229,7 @@ class S3fsBackend:
         return data
 
     def _pages(self, prefix: str, start_after: str, **asked: object) -> Iterator[Sequence[Entry]]:
-        """Yield pages of what lies below a prefix; a console's folder, an object `a/`, is left out."""
+        """Yield pages of what is below a prefix, without the folders that a console makes, which are objects `a/`."""
         strip = len(self._base)
         if start_after:
             asked["StartAfter"] = self._base + start_after
@@ -263,27 +263,27 @@ class S3fsBackend:
             raise _translated(err, doing, writing=writing, conditional=conditional) from err
 
 
-# Making a filesystem takes 100 ms of computing: all handles on one share the other.
+# Creating a filesystem takes 100 ms of CPU time, so all handles on the same one share its copy without retries.
 _once_of: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
 
 
 def _without_retries(fs: Any) -> Any:  # noqa: ANN401  (s3fs has no types)
-    """Return the same filesystem with all retries off."""
+    """Return a copy of a filesystem without retries."""
     if (found := _once_of.get(fs)) is not None:
         return found
     options = dict(fs.storage_options)
     options["config_kwargs"] = {
         **(options.get("config_kwargs") or {}),
-        "read_timeout": _BODY_SECONDS,  # each call has a limit that fits its size
+        "read_timeout": _BODY_SECONDS,  # each call has a timeout that fits its size
         "retries": {"mode": "standard", "total_max_attempts": 1},
     }
     once = type(fs)(*fs.storage_args, **options, skip_instance_cache=True)
-    once.retries = 1  # s3fs's own, which is the number of attempts
+    once.retries = 1  # s3fs's own, which counts attempts
     return _once_of.setdefault(fs, once)
 
 
 def _at_most_twice(ask: Callable[[], T]) -> T:
-    """Return the answer to what may be asked again, and is when the connection stays silent or breaks in the answer."""
+    """Send a request that may be repeated, once more if the connection stays silent or breaks during the answer."""
     from aiohttp import ClientPayloadError
 
     try:
@@ -293,9 +293,9 @@ def _at_most_twice(ask: Callable[[], T]) -> T:
 
 
 def _answer_of(err: BaseException) -> tuple[int | None, str]:
-    """Return status and code of the answer that an error of s3fs or botocore is about."""
-    for one in (err, err.__cause__):
-        response: Mapping[str, Any] | None = getattr(one, "response", None)
+    """Return the status and code of the answer that caused an error of s3fs or botocore."""
+    for error in (err, err.__cause__):
+        response: Mapping[str, Any] | None = getattr(error, "response", None)
         if isinstance(response, dict):
             status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
             code = str(response.get("Error", {}).get("Code", ""))
@@ -309,7 +309,7 @@ def _translated(err: Exception, doing: str, *, writing: str | None, conditional:
     status, code = _answer_of(err)
     if status is not None:
         if conditional and status == 404 and code != "NoSuchBucket":
-            status = 412  # the version that was to be there is not
+            status = 412  # the object whose version was expected does not exist
         return answer_error(doing, status, code, writing=writing, conditional=conditional)
     no_credentials = (
         exceptions.NoCredentialsError,
