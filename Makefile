@@ -9,7 +9,8 @@ PINNED := $(PIP) --constraint constraints.txt --build-constraint constraints.txt
 # Processes that tests run in. Coverage is measured in whole runs only, for its floors are for those.
 WORKERS ?= auto
 QUICK_TESTS := tests/unit tests/properties tests/simulation/test_histories.py \
-	tests/conformance/test_backends.py tests/conformance/test_stores.py
+	tests/conformance/test_backends.py::TestMemory tests/conformance/test_backends.py::TestLocal \
+	tests/conformance/test_stores.py::TestMemory tests/conformance/test_stores.py::TestLocal
 COVERAGE := -p tests.coverage_floor --cov --cov-report=
 
 .DEFAULT_GOAL := help

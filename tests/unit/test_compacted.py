@@ -236,6 +236,7 @@ def test_no_block_with_a_wanted_event_is_ever_ruled_out(one, choices):
     assert matches[block_of(segment, one.first + place)]
 
 
+@pytest.mark.slow
 @given(anything)
 @fewer
 def test_every_id_is_found_in_its_block(one):

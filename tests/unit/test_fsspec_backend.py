@@ -277,6 +277,7 @@ def test_key_is_stored_byte_for_byte(backend, moto_s3, s3_url):
     assert [entry.key for entry in backend.list("")] == [key]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("status", "code", "error"),
     [
@@ -314,6 +315,7 @@ def test_version_that_is_gone_is_a_conflict():
         open_at(server).put("a", b"bytes", if_version="version")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("condition", [ANY, ABSENT, "version"], ids=["any", "absent", "version"])
 def test_put_whose_answer_is_lost_leaves_the_outcome_open(condition):
     with FakeServer([DROPPED]) as server, pytest.raises(OutcomeUnknownError) as caught:

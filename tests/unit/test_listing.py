@@ -104,6 +104,7 @@ def test_segments_from_an_offset_on_leave_out_those_before_it():
     ]
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.integers(1, 3), min_size=1, max_size=14),
     st.lists(st.tuples(st.integers(0, 13), st.integers(1, 14)), max_size=8),

@@ -510,6 +510,7 @@ for count in range(50):
 """
 
 
+@pytest.mark.slow
 def test_processes_that_append_at_once_lose_and_mix_nothing(root: Path, backend: LocalBackend) -> None:
     command = [sys.executable, "-c", APPENDING, str(root), SEGMENT]
     writers = [subprocess.Popen([*command, str(number)], stderr=subprocess.PIPE) for number in range(8)]
@@ -1086,6 +1087,7 @@ def test_lock_that_is_held_is_not_closed_for_another(
     assert not is_locked(root / FOLDER)
 
 
+@pytest.mark.slow
 @needs_proc
 @pytest.mark.parametrize("how", ["close", "forget", "close inside a lock"])
 def test_handle_that_ends_closes_its_files(root: Path, how: str) -> None:

@@ -86,6 +86,7 @@ def test_the_trailer_is_read_from_the_end_of_the_bytes():
     assert read_trailer(commit(line(0))[:-1]) is None
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(commits)
 def test_scanning_finds_every_commit_and_what_its_trailer_says(made):
@@ -98,6 +99,7 @@ def test_scanning_finds_every_commit_and_what_its_trailer_says(made):
     assert [data[span.start : span.end] for span in found.spans] == [one for *_, one in made]
 
 
+@pytest.mark.slow
 @given(commits.filter(bool), st.data())
 def test_bytes_that_end_anywhere_hold_the_commits_before_and_a_part_of_one(made, choices):
     data = b"".join(one for *_, one in made)
@@ -224,6 +226,7 @@ def test_every_change_of_one_byte_is_detected(flags):
             assert (found.end, found.rest) == (here, "torn" if torn else "corrupt"), (at, value)
 
 
+@pytest.mark.slow
 @given(commits.filter(bool), st.data())
 def test_a_change_of_any_byte_of_any_commit_is_detected(made, choices):
     whole = bytearray(b"".join(one for *_, one in made))
@@ -356,6 +359,7 @@ def test_a_stray_below_the_floor_counts_for_nothing():
     assert chained(1, (1, 2), 2, start=1, floor=2) == [(1, 2), 2]
 
 
+@pytest.mark.slow
 @given(st.data())
 @example(None)
 def test_whatever_was_compacted_and_left_behind_the_chain_covers_every_offset_once(choices):

@@ -531,6 +531,7 @@ def test_splits_of_a_store_on_a_backend_read_through_it_and_leave_it_open(storag
     assert store.stream("s").append(Event(type="t")).next_offset == 201
 
 
+@pytest.mark.slow
 def test_a_worker_without_the_store_says_so(pool, tmp_path):
     with bucketlog.open(tmp_path / "store") as store:
         fill(store.stream("s"))
