@@ -47,11 +47,22 @@ def blocks(page: Path) -> list[Block]:
     return made
 
 
+def imported(page: Path) -> set[str]:
+    """Return the packages that the Python on a page imports."""
+    trees = [ast.parse(block.text) for block in blocks(page) if block.language == "python"]
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    names |= {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module}
+    return {name.partition(".")[0] for name in names}
+
+
 @pytest.mark.parametrize("page", EXPLAINED, ids=[one.name for one in EXPLAINED])
 def test_the_python_on_a_page_runs_and_prints_what_the_page_says(page, tmp_path, monkeypatch):
     for library in re.findall(r"^import (duckdb|polars|pyarrow)\b", page.read_text(), re.MULTILINE):
         pytest.importorskip(library)
     monkeypatch.chdir(tmp_path)
+    for module in imported(page):
+        pytest.importorskip(module)
     names: dict[str, object] = {"__name__": "__main__"}
 
     for block in blocks(page):
