@@ -27,7 +27,7 @@ EXTRAS = {"typer", "rich", "sqlalchemy", "pyarrow", "pytest", "hypothesis", "mot
 # Each chapter may import itself and those after it. For imports at run time, inside of functions and for types alike.
 CHAPTERS = ("surface", "maintenance", "reading", "log", "storage", "format", "nouns")
 BESIDE = {"state": ("state", "storage", "format", "nouns")}
-SURFACE = {"stream", "store", "aio", "buffered_writer", "subscriptions"}
+SURFACE = {"stream", "store", "aio", "bridge", "buffered_writer", "subscriptions"}
 NOUNS = {"backend", "clock", "cloudevents", "commit", "cursor", "errors", "event", "_version"}
 # `err.commits` and `err.events` are typed for users, and `Event.to_cloudevent` is public.
 LEFT_ON_PURPOSE = {

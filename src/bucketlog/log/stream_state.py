@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import weakref
 from contextlib import ExitStack
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Protocol, TypeVar, cast
 
-from bucketlog.backend import ABSENT
+from bucketlog.backend import ABSENT, after_fork_in_child
 from bucketlog.errors import CorruptCheckpointError, NotFoundError, StreamSettingsError
 from bucketlog.format.documents import decode_document, encode_document
 from bucketlog.format.names import encode_name, name_of
@@ -59,7 +58,7 @@ class StreamState:
         self.attached: weakref.WeakSet[Attached] = weakref.WeakSet()
         self._shared: dict[Callable[[StreamState], Attached], Attached] = {}
         self.single: PartitionWriter | None = None  # of an unpartitioned stream, once this handle has written to it
-        _states.add(self)
+        after_fork_in_child(self.forget)
 
     def where_of(self, partition: str) -> str:
         """Return a partition's name for messages.
@@ -211,15 +210,3 @@ class StreamState:
 
 def _not_ours(content: Content | None, *, unclear: bool) -> bool:  # noqa: ARG001  (another writer's settings count)
     return False
-
-
-_states: weakref.WeakSet[StreamState] = weakref.WeakSet()
-
-
-def _begin_in_child() -> None:  # pragma: no cover  (coverage does not follow the fork that a test makes)
-    for state in list(_states):
-        state.forget()
-
-
-if hasattr(os, "register_at_fork"):  # pragma: no branch
-    os.register_at_fork(after_in_child=_begin_in_child)
