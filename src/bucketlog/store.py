@@ -159,7 +159,7 @@ class Store:
     def streams(self) -> list[str]:
         """List the existing streams, sorted by name."""
         found = self._root.backend.list("streams/", delimiter=True)
-        names = (name_of(one.key[len("streams/") : -1]) for one in found if one.key.endswith("/"))
+        names = (name_of(entry.key[len("streams/") : -1]) for entry in found if entry.key.endswith("/"))
         return sorted(name for name in names if name is not None)
 
     def subscribe(

@@ -37,7 +37,6 @@ from bucketlog.log import (
     partition_reader,
     partition_view,
     partition_writer,
-    regions,
 )
 from bucketlog.log.bounds import read_bounds
 from bucketlog.log.settings import SINGLE_PARTITION
@@ -1180,9 +1179,9 @@ def compaction_takes_the_growing_segment(patch: Patch) -> None:
 
 @found_by(ObjectStoreLog, DirectoryLog)
 def compaction_cuts_commits_at_the_start_of_the_log(patch: Patch) -> None:
-    def cut(region, offset):
-        region = regions.starting_at(region, offset)
-        return region.first, region.data[: region.end], region.events
+    def cut(raw_batch, offset):
+        raw_batch = raw_batch.starting_at(raw_batch, offset)
+        return raw_batch.first, raw_batch.data[: raw_batch.end], raw_batch.events
 
     patch.setattr(compaction, "_commits_from", cut)
 
@@ -1191,8 +1190,8 @@ def compaction_cuts_commits_at_the_start_of_the_log(patch: Patch) -> None:
 def compacted_events_are_left_out(patch: Patch) -> None:
     real = compaction._commits_from
 
-    def without_the_last(region, offset):
-        first, data, events = real(region, offset)
+    def without_the_last(raw_batch, offset):
+        first, data, events = real(raw_batch, offset)
         return (first, data[: data.rindex(b"\n", 0, -1) + 1], events - 1) if events > 2 else (first, data, events)
 
     patch.setattr(compaction, "_commits_from", without_the_last)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from bucketlog import Event
 from bucketlog.format.lines import check_events, encode_lines
 from bucketlog.format.segments import Segment, Span, seal_commit
-from bucketlog.log.regions import Region
+from bucketlog.log.raw_batch import RawBatch
 from bucketlog.maintenance import compaction
 from bucketlog.maintenance.compaction import FAN_IN, SEGMENT_BYTES_MAX, plan
 
@@ -216,7 +216,7 @@ class Commits:
     def seek(self, offset):
         assert offset == 0
 
-    def regions(self, *, by_commit):
+    def raw_batches(self, *, by_commit):
         assert by_commit
         chance = random.Random(1)
         for offset, size in enumerate(self.sizes):
@@ -226,7 +226,7 @@ class Commits:
             data = seal_commit(
                 encode_lines(events, indexes=[0], where=""), events=1, flags=1, write_id=f"{offset:016x}"
             )
-            yield Region(offset, 1, data, len(data), "0.jsonl", 0, [Span(0, len(data), 1, 1, f"{offset:016x}")])
+            yield RawBatch(offset, 1, data, len(data), "0.jsonl", 0, [Span(0, len(data), 1, 1, f"{offset:016x}")])
 
 
 @given(st.lists(st.integers(10, 8000), min_size=1, max_size=40), st.integers(1000, 6000), st.integers(0, 3000))

@@ -112,7 +112,7 @@ def microseconds(time: datetime) -> int:
 
 def seek_table(blocks: Sequence[Block]) -> bytes:
     """Return the last frame of a segment, from which other zstd readers learn where its blocks are."""
-    entries = b"".join(SEEK_ENTRY.pack(one.end - one.start, one.size) for one in blocks)
+    entries = b"".join(SEEK_ENTRY.pack(block.end - block.start, block.size) for block in blocks)
     table = entries + SEEK_FOOTER.pack(len(blocks), 0, _SEEKABLE_MAGIC)
     return SKIPPABLE.pack(_SEEK_TABLE_MAGIC, len(table)) + table
 
@@ -241,15 +241,15 @@ class CompactedSegment:
         base = chosen[0].start
         packed = self._read(base, chosen[-1].end)
         unpacker = zstandard.ZstdDecompressor()
-        frames = b"".join(_FRAME.pack(one.start - base, one.end - one.start) for one in chosen)
-        sizes = b"".join(_SIZE.pack(one.size) for one in chosen)  # a damaged frame may claim any size
+        frames = b"".join(_FRAME.pack(block.start - base, block.end - block.start) for block in chosen)
+        sizes = b"".join(_SIZE.pack(block.size) for block in chosen)  # a damaged frame may claim any size
         try:
             # In one call: each call releases the interpreter's lock, and may wait 5 ms to get it back.
             packs = zstandard.BufferWithSegments(packed, frames)
             buffers = unpacker.multi_decompress_to_buffer(packs, decompressed_sizes=sizes, threads=1)
             found = [buffers[place].tobytes() for place in range(len(buffers))]
         except (zstandard.ZstdError, ValueError):
-            found = [_unpack_one(self.key, one, packed[one.start - base : one.end - base]) for one in chosen]
+            found = [_unpack_one(self.key, block, packed[block.start - base : block.end - base]) for block in chosen]
         for one, lines in zip(chosen, found, strict=True):
             if len(lines) != one.size:
                 raise DamageError(self.key, one.start, f"a block unpacks to {len(lines)} bytes, not to {one.size}")
@@ -303,8 +303,8 @@ class CompactedSegment:
             import numpy as np
 
             self._times = (
-                np.array([one.min_time for one in self.blocks], dtype=np.int64),
-                np.array([one.max_time for one in self.blocks], dtype=np.int64),
+                np.array([block.min_time for block in self.blocks], dtype=np.int64),
+                np.array([block.max_time for block in self.blocks], dtype=np.int64),
             )
         return self._times
 

@@ -111,8 +111,8 @@ class Builder:
         except msgspec.DecodeError as err:
             raise ValueError(str(err)) from err
         frame = self._compressor.compress(lines)
-        ids = [one.id for one in keys]
-        times = [one.time for one in keys]
+        ids = [key.id for key in keys]
+        times = [key.time for key in keys]
         low, high = min(ids), max(ids)
         start = self._blocks[-1].end if self._blocks else 0
         self._blocks.append(
@@ -170,8 +170,8 @@ class Builder:
                 next=self.next,
                 size=self._raw_bytes,
                 blocks=len(self._blocks),
-                min_time=min((one.min_time for one in self._blocks), default=0),
-                max_time=max((one.max_time for one in self._blocks), default=0),
+                min_time=min((block.min_time for block in self._blocks), default=0),
+                max_time=max((block.max_time for block in self._blocks), default=0),
                 min_id=self._low,
                 max_id=self._high,
                 sections=where,
@@ -185,16 +185,16 @@ class Builder:
     def _table(self) -> bytes:
         return b"".join(
             BLOCK_ENTRY.pack(
-                one.events,
-                one.end - one.start,
-                one.size,
+                block.events,
+                block.end - block.start,
+                block.size,
                 0,
-                one.min_time,
-                one.max_time,
-                one.min_id,
-                one.max_id,
+                block.min_time,
+                block.max_time,
+                block.min_id,
+                block.max_id,
             )
-            for one in self._blocks
+            for block in self._blocks
         )
 
     def _field_filters(self) -> bytes:
@@ -203,7 +203,7 @@ class Builder:
         counts = sorted(map(len, self._filters))
         typical = counts[len(counts) * 9 // 10] if counts else 0
         size = bloom.blocks_for(typical, bits=_FIELD_BITS)
-        return b"".join(bloom.build(one, size).tobytes() for one in self._filters)
+        return b"".join(bloom.build(texts, size).tobytes() for texts in self._filters)
 
     def _id_sections(self) -> dict[str, bytes]:
         """Return a filter of all ids and the block of each, unless the ranges of ids are enough to find them.
@@ -217,7 +217,7 @@ class Builder:
         import numpy as np
 
         hashes = np.concatenate(self._ids)
-        blocks = np.repeat(np.arange(len(self._ids), dtype="<u4"), [len(one) for one in self._ids])
+        blocks = np.repeat(np.arange(len(self._ids), dtype="<u4"), [len(ids) for ids in self._ids])
         order = np.argsort(hashes, kind="stable")
         uppers, blocks = (hashes[order] >> np.uint64(32)).astype("<u4"), blocks[order]
         pages = [
@@ -232,7 +232,7 @@ class Builder:
 
 def _mean_overlaps(blocks: Sequence[Block]) -> float:
     """Return how many blocks have an id in their range, on average over each block's lowest id."""
-    lows, highs = sorted(one.min_id for one in blocks), sorted(one.max_id for one in blocks)
+    lows, highs = sorted(block.min_id for block in blocks), sorted(block.max_id for block in blocks)
     return sum(bisect_right(lows, low) - bisect_left(highs, low) for low in lows) / max(len(lows), 1)
 
 
@@ -248,10 +248,10 @@ class _FieldHashes:
 
         hashes: list[int] = []
         for kind, found in (
-            (b"t", {one.type for one in keys}),
-            (b"o", {one.source for one in keys}),
-            (b"s", {one.subject for one in keys}),
-            (b"g", set(chain.from_iterable([one.tags for one in keys]))),
+            (b"t", {key.type for key in keys}),
+            (b"o", {key.source for key in keys}),
+            (b"s", {key.subject for key in keys}),
+            (b"g", set(chain.from_iterable([key.tags for key in keys]))),
         ):
             known = self._known[kind]
             if len(known) > _HASHES_KEPT:

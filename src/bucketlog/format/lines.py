@@ -1,6 +1,6 @@
 """Lines: how events are written and read, and what may be written.
 
-A line is one JSON object; `partition` and `offset` are told by where the line stands, not in it.
+A line is one JSON object. It does not contain `partition` and `offset`: its place in the log gives them.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _LIMITS = Limits(
 
 
 class StoredEvent(Event, frozen=True, kw_only=True, eq=False, gc=False):
-    """An event as it is read: `data` stays JSON text until somebody asks for it.
+    """An event as it is read: `data` stays JSON text until it is accessed.
 
     `raw_data` is that text, until then.
     """
@@ -269,7 +269,7 @@ def decode_ids(lines: bytes | memoryview, *, count: int) -> list[str]:
         msgspec.DecodeError: A line is not an event.
         ValueError: They are not `count` lines.
     """
-    ids = [one.id for one in _identities.decode_lines(lines)]
+    ids = [identity.id for identity in _identities.decode_lines(lines)]
     if len(ids) != count:
         msg = f"{len(ids)} lines where {count} should be"
         raise ValueError(msg)

@@ -100,7 +100,11 @@ class AppendCommitter:
             else:
                 view.settle(group, decision)
                 return
-        elif not decision.lines and not decision.errors and not any(one.expected_offset is not None for one in group):
+        elif (
+            not decision.lines
+            and not decision.errors
+            and not any(request.expected_offset is not None for request in group)
+        ):
             view.settle(group, decision)  # only duplicates: they are stored, whatever else was committed since
             return
         with self._appender.lock(view.folder):

@@ -1,8 +1,8 @@
 """Committing on an object store: one PUT a commit, of the next name, if that is absent.
 
-Whoever creates the name has won the offset. A PUT's answer may be lost, late or wrong about who won, and a writer that
-slept may claim a name a second time after its commit was compacted and removed; so what the name is worth is settled by
-reading back and, when the head was last seen too long ago, by reading the bounds and the listing.
+The writer that creates the name has won the offset. A PUT's answer may be lost, late or wrong about who won, and a
+writer that slept may claim a name a second time after its commit was compacted and removed. So the outcome is settled
+by reading the name back and, when the head was last seen too long ago, the bounds and a listing.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from bucketlog.log.partition_reader import PartitionReader
     from bucketlog.log.partition_view import PartitionView
 
-# `counts`: the commit is in the log. `compacted`: it is, inside a compacted segment. `orphan`: the name is ours and
-# counts no longer, so the commit is not in the log. `lost`: the name is another's.
+# `counts`: the commit is in the log. `compacted`: it is in the log, inside a compacted segment. `orphan`: the name is
+# ours but no longer counts, so the commit is not in the log. `lost`: the name is another writer's.
 ClaimStatus: TypeAlias = Literal["counts", "compacted", "orphan", "lost"]
 
 
@@ -56,7 +56,7 @@ class PutCommitter:
         while True:
             decision = view.decide(group)
             if not decision.lines:
-                if decision.errors or any(one.expected_offset is not None for one in group):
+                if decision.errors or any(request.expected_offset is not None for request in group):
                     view.catch_up()
                     decision = view.decide(group)
                 if not decision.lines:
@@ -150,9 +150,9 @@ def _holds(reader: PartitionReader, segment: Segment, offset: int, write_id: str
     if segment.next is None or segment.next <= offset:
         return False
     reader.seek(offset)
-    for region in reader.regions(by_commit=True):
-        here = region.first
-        for span in region.spans:
+    for raw_batch in reader.raw_batches(by_commit=True):
+        here = raw_batch.first
+        for span in raw_batch.spans:
             if here == offset:
                 return span.write_id == write_id
             here += span.events

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from bucketlog.format import segments as seg
 from bucketlog.format.compacted import CompactedSegment, DamageError
-from bucketlog.log.regions import Region
+from bucketlog.log.raw_batch import RawBatch
 from bucketlog.storage.threads import map_ahead
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def open_segment(root: Root, segment: Segment) -> CompactedSegment | None:
 
 def read_blocks(
     root: Root, segment: Segment, opened: CompactedSegment, begin: int, only: Filter | None
-) -> Iterator[Region]:
+) -> Iterator[RawBatch]:
     """Yield a segment from one of its blocks on, unpacking ahead; blocks that the index rules out come without data.
 
     Raises:
@@ -57,12 +57,12 @@ def read_blocks(
     for (first, stop), unpacked in ahead:
         if unpacked is None:
             events = sum(block.events for block in blocks[first:stop])
-            yield Region(here, events, b"", 0, segment.key, blocks[first].start, [])
+            yield RawBatch(here, events, b"", 0, segment.key, blocks[first].start, [])
             here += events
             continue
         for block, lines in zip(blocks[first:stop], unpacked, strict=True):
             spans = [seg.Span(0, len(lines), block.events, 0, "")] if lines else []
-            yield Region(here, block.events, lines, len(lines), segment.key, block.start, spans)
+            yield RawBatch(here, block.events, lines, len(lines), segment.key, block.start, spans)
             here += block.events
 
 
@@ -81,7 +81,7 @@ def _runs(blocks: list[Block], begin: int, matches: Sequence[bool] | None) -> It
         yield first, len(blocks)
 
 
-def read_commits(root: Root, segment: Segment) -> Iterator[Region]:
+def read_commits(root: Root, segment: Segment) -> Iterator[RawBatch]:
     """Yield a segment as the commits that it unpacks to, each checked: zstd frames, before the skippable ones.
 
     Raises:
@@ -106,7 +106,7 @@ def read_commits(root: Root, segment: Segment) -> Iterator[Region]:
             raise DamageError(segment.key, byte + found.end, "it unpacks to something that is no whole commit here")
         if found.spans:
             events = sum(span.events for span in found.spans)
-            yield Region(here, events, data, found.end, segment.key, byte, found.spans)
+            yield RawBatch(here, events, data, found.end, segment.key, byte, found.spans)
             here += events
             byte += found.end
         carried = data[found.end :]
@@ -122,8 +122,8 @@ def check_segment(root: Root, segment: Segment) -> None:
         DamageError: It is damaged.
     """
     end, byte = segment.first, 0
-    for region in read_commits(root, segment):
-        end, byte = region.first + region.events, region.byte + region.end
+    for raw_batch in read_commits(root, segment):
+        end, byte = raw_batch.first + raw_batch.events, raw_batch.byte + raw_batch.end
     if end != segment.next:
         raise DamageError(segment.key, byte, f"it ends at offset {end}, not at {segment.next}")
     opened = open_segment(root, segment)

@@ -1,7 +1,7 @@
 """Group commit: appends that arrive while a commit is in flight go out together as the next one.
 
-The first caller to find nobody committing leads: it takes what waits and commits that, then the first of those who
-arrived meanwhile leads the next group. Knows nothing of storage.
+A caller that finds no commit in flight leads: it takes the requests that are waiting and commits them. Then the first
+request that arrived in the meantime leads the next group. This module knows nothing of storage.
 """
 
 from __future__ import annotations

@@ -11,12 +11,13 @@ from collections import deque
 from itertools import zip_longest
 from typing import TYPE_CHECKING
 
-from bucketlog.errors import CorruptSegmentError, NotFoundError, OffsetOutOfRangeError
+from bucketlog.errors import NotFoundError
 from bucketlog.format import segments as seg
 from bucketlog.format.compacted import DamageError
 from bucketlog.log import compacted_reading
 from bucketlog.log.partition_listing import RELISTINGS_MAX, PartitionListing
-from bucketlog.log.regions import Region, starting_at
+from bucketlog.log.raw_batch import RawBatch, starting_at
+from bucketlog.log.read_errors import before_the_start, beyond_the_end, corrupt_segment, damaged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -41,7 +42,7 @@ class PartitionReader:
     """Reads one partition forward. Not safe for several threads.
 
     Attributes:
-        offset: The next event to be read, -1 for the start of the log; after `regions`, where the partition ended.
+        offset: The next event to be read, -1 for the start of the log; after `raw_batches`, where the partition ended.
         stop: The offset at which to stop: segments that begin after it are not fetched. None to read to the end.
         key: The newest segment that was read; empty when the next read has to list.
         byte: Up to which byte it was read.
@@ -117,19 +118,19 @@ class PartitionReader:
 
     # -- reading -------------------------------------------------------------------------------------------------------
 
-    def regions(
+    def raw_batches(
         self,
         only: Filter | None = None,
         *,
         by_commit: bool = False,
         skip: Callable[[Segment], bool] | None = None,
-    ) -> Iterator[Region]:
+    ) -> Iterator[RawBatch]:
         """Yield all events from `offset` on that are there now; call it again for what has come since.
 
-        The first region may begin before `offset`.
+        The first raw_batch may begin before `offset`.
 
         Args:
-            only: Regions that surely hold no event that passes may come without data.
+            only: Raw batches that surely hold no event that passes may come without data.
             by_commit: Read compacted segments commit by commit and check each, instead of by their blocks.
             skip: Asked of each compacted segment; those for which it returns True are passed over unread.
 
@@ -144,9 +145,9 @@ class PartitionReader:
         while True:
             listing = not self.key or self.listing.is_stale()
             try:
-                for region in self._listed(wanted) if listing else self._newer():
-                    yield region if region.first >= yielded else starting_at(region, yielded)
-                    yielded = region.first + region.events
+                for raw_batch in self._listed(wanted) if listing else self._newer():
+                    yield raw_batch if raw_batch.first >= yielded else starting_at(raw_batch, yielded)
+                    yielded = raw_batch.first + raw_batch.events
             except _OldListingError:
                 wanted, self.key = self._read_upto(wanted), ""
             except NotFoundError:
@@ -164,13 +165,13 @@ class PartitionReader:
         """Return where to resume; still -1 while nothing was read after the start of the log, which may move."""
         return max(wanted, self.offset) if wanted >= 0 or self.offset > self.bounds.start else wanted
 
-    def _listed(self, wanted: int) -> Iterator[Region]:
+    def _listed(self, wanted: int) -> Iterator[RawBatch]:
         """List, then read from the segment that holds the offset `wanted` on."""
         listed = self.list_segments(near=wanted)
         if wanted < 0:
             wanted = self.bounds.start
         if wanted < self.bounds.start:
-            raise self.out_of_range(wanted, None)
+            raise before_the_start(self, wanted)
         todo = [
             segment
             for segment, following in zip_longest(listed, listed[1:])
@@ -185,7 +186,8 @@ class PartitionReader:
         growing = False
         for segment, data in _fetched(self.root, todo):
             if segment.first > self.offset or (segment.next is None and segment.first != self.offset):
-                raise self._corrupt(self.key, self.byte, f"it ends before {segment.first}, where the next begins")
+                why = f"it ends before {segment.first}, where the next begins"
+                raise corrupt_segment(self.where, self.key, self.byte, why, offset=self.offset)
             if self.listing.is_stale():
                 raise _OldListingError
             growing = segment is todo[-1] and self.may_grow(segment.key)
@@ -199,16 +201,17 @@ class PartitionReader:
                 if segment.next is not None
                 else self._live(newest=growing, data=data, want=self._want(segment))
             )
-            for region in inside:
-                if region.first + region.events > max(wanted, known):
-                    yield starting_at(region, known)
+            for raw_batch in inside:
+                if raw_batch.first + raw_batch.events > max(wanted, known):
+                    yield starting_at(raw_batch, known)
             if segment.next is not None and segment.next != self.offset:
-                raise self._corrupt(segment.key, self.byte, f"it ends at offset {self.offset}, not at {segment.next}")
+                why = f"it ends at offset {self.offset}, not at {segment.next}"
+                raise corrupt_segment(self.where, segment.key, self.byte, why, offset=self.offset)
         self.check_reaches(wanted)
         if not growing:  # also when its writer closed it and died before it began the next one
             self._go_to(self.offset)
 
-    def _newer(self) -> Iterator[Region]:
+    def _newer(self) -> Iterator[RawBatch]:
         """Read what was committed after what was read so far."""
         while True:
             # Asked before reading: then what is read of a sealed segment is all of it (I8).
@@ -235,7 +238,7 @@ class PartitionReader:
         """Stand at the beginning of the segment that will begin at an offset."""
         self.key, self.byte, self.offset = self.folder + seg.segment_name(offset), 0, offset
 
-    def _live(self, *, newest: bool, data: bytes | None = None, want: int = READ_BYTES) -> Iterator[Region]:
+    def _live(self, *, newest: bool, data: bytes | None = None, want: int = READ_BYTES) -> Iterator[RawBatch]:
         """Read a live segment from `byte` on; its newest bytes are made durable before they are yielded.
 
         Args:
@@ -261,7 +264,7 @@ class PartitionReader:
                 if newest and self._appender is not None:
                     # A power cut must not take back an event that a consumer has acted on (I13).
                     self._appender.sync(self.key)
-                yield self._region(data, found)
+                yield self._raw_batch(data, found)
             elif not complete:
                 want *= 2  # a commit that is larger than what was read
             if complete:
@@ -277,18 +280,17 @@ class PartitionReader:
         if found.rest == "corrupt" or (found.rest and not newest):
             at = self.byte + found.end
             offset = self.offset + sum(span.events for span in found.spans)
-            raise self._corrupt(
-                self.key, at, f"no whole commit begins here, where offset {offset} should", offset=offset
-            )
+            why = f"no whole commit begins here, where offset {offset} should"
+            raise corrupt_segment(self.where, self.key, at, why, offset=offset)
         return data, found
 
-    def _region(self, data: bytes, found: seg.Scan) -> Region:
+    def _raw_batch(self, data: bytes, found: seg.Scan) -> RawBatch:
         events = sum(span.events for span in found.spans)
-        region = Region(self.offset, events, data, found.end, self.key, self.byte, found.spans)
+        raw_batch = RawBatch(self.offset, events, data, found.end, self.key, self.byte, found.spans)
         self.offset += events
         self._known_boundary = self.offset
         self.byte += found.end
-        return region
+        return raw_batch
 
     def open_compacted(self, segment: Segment) -> CompactedSegment | None:
         """Return a compacted segment by its index; None if it has none.
@@ -302,9 +304,9 @@ class PartitionReader:
                 (segment.key, segment.size), lambda: compacted_reading.open_segment(self.root, segment)
             )
         except DamageError as err:
-            raise self.damaged(err) from err
+            raise damaged(self, err) from err
 
-    def _compacted(self, segment: Segment, wanted: int) -> Iterator[Region]:
+    def _compacted(self, segment: Segment, wanted: int) -> Iterator[RawBatch]:
         """Read a compacted segment: from the block on that holds an offset, or all its commits."""
         opened = None if self._by_commit else self.open_compacted(segment)
         try:
@@ -314,16 +316,16 @@ class PartitionReader:
                 begin = max(bisect_right(opened.blocks, wanted, key=lambda block: block.first) - 1, 0)
                 self.offset = opened.blocks[begin].first
                 found = compacted_reading.read_blocks(self.root, segment, opened, begin, self._only)
-            for region in found:
-                self.offset = region.first + region.events
+            for raw_batch in found:
+                self.offset = raw_batch.first + raw_batch.events
                 if opened is None:
                     self._known_boundary = self.offset
-                    self.byte = region.byte + region.end
+                    self.byte = raw_batch.byte + raw_batch.end
                 else:
-                    self.byte = region.byte
-                yield region
+                    self.byte = raw_batch.byte
+                yield raw_batch
         except DamageError as err:
-            raise self.damaged(err) from err
+            raise damaged(self, err) from err
 
     def check_compacted(self, segment: Segment) -> None:
         """Read a compacted segment whole and check every commit and its index, whether it counts or not.
@@ -336,11 +338,7 @@ class PartitionReader:
         try:
             compacted_reading.check_segment(self.root, segment)
         except DamageError as err:
-            raise self.damaged(err) from err
-
-    def damaged(self, err: DamageError) -> CorruptSegmentError:
-        """Return the error for a compacted segment that was damaged."""
-        return self._corrupt(err.key, err.byte, err.why)
+            raise damaged(self, err) from err
 
     def check_reaches(self, wanted: int) -> None:
         """Check, once all was read, that the partition reaches an offset.
@@ -349,35 +347,7 @@ class PartitionReader:
             OffsetOutOfRangeError: It does not.
         """
         if self.offset < wanted:
-            raise self.out_of_range(wanted, self.offset)
-
-    def out_of_range(self, wanted: int, end: int | None) -> OffsetOutOfRangeError:
-        """Return the error for an offset before the start, or, with `end`, beyond it."""
-        start = self.bounds.start
-        where = f"read {self.where}: offset {wanted} is"
-        if end is None:
-            msg = f"{where} before the start of the log, which was moved to {start}; begin there"
-        else:
-            msg = (
-                f"{where} beyond the end of the log, which begins at {start} and whose next offset is {end}; "
-                "was it restored from a copy?"
-            )
-        return OffsetOutOfRangeError(
-            msg, partition=self.partition, offset=wanted, start=start, next_offset=-1 if end is None else end
-        )
-
-    def not_events(self, region: Region, why: Exception) -> CorruptSegmentError:
-        """Return the error for a region whose checksums are right while its lines are not the events it promises."""
-        return self._corrupt(
-            region.key,
-            region.byte,
-            f"its checksums are right, but it holds no events: {why}; was it written by another program?",
-            offset=region.first,
-        )
-
-    def _corrupt(self, key: str, byte: int, why: str, *, offset: int | None = None) -> CorruptSegmentError:
-        msg = f"read {self.where}: {key} is damaged at byte {byte}: {why}; stop and repair it from a copy"
-        return CorruptSegmentError(msg, key=key, byte=byte, offset=self.offset if offset is None else offset)
+            raise beyond_the_end(self, wanted, self.offset)
 
 
 def _fetched(root: Root, todo: list[Segment]) -> Iterator[tuple[Segment, bytes | None]]:

@@ -21,7 +21,8 @@ from bucketlog.format.lines import decode_ids
 from bucketlog.log.commit_rule import decide
 from bucketlog.log.ids import Ids
 from bucketlog.log.partition_reader import PartitionReader
-from bucketlog.log.regions import starting_at
+from bucketlog.log.raw_batch import starting_at
+from bucketlog.log.read_errors import damaged, not_events
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from bucketlog.format.segments import Segment
     from bucketlog.log.commit_rule import Decision, Request
     from bucketlog.log.ids import Candidates
-    from bucketlog.log.regions import Region
+    from bucketlog.log.raw_batch import RawBatch
     from bucketlog.storage.root import Root
 
 _RESTARTS_MAX = 8  # each follows a truncation that overtook us
@@ -59,7 +60,7 @@ class PartitionView:
     """The end and the ids of a partition, as known to one store handle.
 
     Attributes:
-        lock: Held by whoever reads or changes the view. The methods that need no caller's lock take it themselves.
+        lock: Guards the view. A method that does not ask its caller to hold the lock acquires it itself.
         head: Where the partition ends.
         ids: The stored ids.
         last_seen_head: How long ago the head was certain: when a listing began, or our own acknowledged commit was
@@ -98,7 +99,7 @@ class PartitionView:
     # -- what others ask -----------------------------------------------------------------------------------------------
 
     def is_current(self, newest: Segment) -> bool:
-        """Return True if all ids are known of a partition whose listing just now ended with this segment."""
+        """Return True if all ids are known, given the last segment of a listing made just now."""
         with self.lock:
             if not self._loaded:
                 return newest == self._indexed_to
@@ -110,7 +111,7 @@ class PartitionView:
             return not head.byte and newest.first < head.offset and not self._reader.may_grow(newest.key)
 
     def stored_among(self, ids: Iterable[str]) -> set[str]:
-        """Return which of some ids are stored here, after another look if the last listing is old."""
+        """Return those of the ids that are stored here. Catches up first if the last listing is stale."""
         with self.lock:
             if self._loaded and self._reader.listing.is_stale():
                 self.catch_up()
@@ -118,7 +119,7 @@ class PartitionView:
             return {event_id for event_id in ids if self._ask(partial(self.ids.find, event_id)) is not None}
 
     def in_segments(self, candidates: Candidates) -> set[str]:
-        """Return which of some ids compacted segments hold, of those segments that are known already."""
+        """Return those of the ids that compacted segments hold, among the segments that are known."""
         with self.lock:
             if self._indexed_to is None:
                 self.load()
@@ -129,13 +130,13 @@ class PartitionView:
             return found
 
     def knows_any(self, ids: Collection[str]) -> bool:
-        """Return True if any of some ids is stored. Held by the caller: the lock."""
+        """Return True if any of the ids is stored. The caller holds the lock."""
         return self._ask(lambda: self.ids.knows_any(ids))
 
     # -- learning ------------------------------------------------------------------------------------------------------
 
     def load(self) -> None:
-        """Make sure that the partition was looked at; on an object store, lately."""
+        """Catch up if the partition was never read; on an object store, also if the head was last seen too long ago."""
         with self.lock:
             # A writer that slept would claim a name that may have come and gone; looking first spares it that.
             slept = self.root.appender is None and self.last_seen_head.seconds() >= self.grace_seconds / 2
@@ -143,7 +144,7 @@ class PartitionView:
                 self.catch_up()
 
     def catch_up(self) -> None:
-        """Learn of all that others have committed.
+        """Read what other writers have committed.
 
         Raises:
             CorruptSegmentError: What is to be read is damaged.
@@ -173,11 +174,11 @@ class PartitionView:
         known = head.offset
         reader.resume(head.key, head.byte, head.offset, boundary=head.boundary)
         try:
-            for found in reader.regions(skip=self._learn_segment):
+            for found in reader.raw_batches(skip=self._learn_segment):
                 read = True
-                region = starting_at(found, max(known, reader.bounds.start))
-                self._learn(self._ids_of(region), region.first)
-                known = region.first + region.events
+                raw_batch = starting_at(found, max(known, reader.bounds.start))
+                self._learn(self._ids_of(raw_batch), raw_batch.first)
+                known = raw_batch.first + raw_batch.events
         except BaseException:
             self.invalidate_head()
             head.offset = known
@@ -211,11 +212,11 @@ class PartitionView:
             self.catch_up()
 
     def decide(self, group: Sequence[Request]) -> Decision:
-        """Decide what a group gets if it is written at the head. Held by the caller: the lock."""
+        """Decide what each request of a group gets if it is written at the head. The caller holds the lock."""
         return self._ask(lambda: decide(group, self.head.offset, self.ids, partition=self.partition, where=self.where))
 
     def settle(self, group: Sequence[Request], decision: Decision) -> None:
-        """Take in a group's commit, which was written at the head, and give every request its outcome."""
+        """Record a group's commit, which was written at the head, and give every request its outcome."""
         first = self.head.offset
         self._learn(decision.ids, first)
         self.head.offset = self.head.boundary = first + len(decision.ids)
@@ -223,7 +224,7 @@ class PartitionView:
             request.commit, request.error = decision.commits.get(place), decision.errors.get(place)
 
     def settle_one(self, event_id: str, size: int) -> int:
-        """Take in the commit of one event, which was appended at the head; return its offset.
+        """Record the commit of one event, which was appended at the head, and return its offset.
 
         Args:
             event_id: Its id.
@@ -239,19 +240,19 @@ class PartitionView:
     # -- forgetting ----------------------------------------------------------------------------------------------------
 
     def invalidate_head(self) -> None:
-        """List before the next commit: what the last one wrote is not certain."""
+        """Make the next use list again, because what the last commit wrote is uncertain."""
         with self.lock:
             self.head.key, self.head.synced, self._loaded = "", False, False
             self._indexed_to = None
 
     def invalidate(self) -> None:
-        """Believe nothing that was listed or learnt before."""
+        """Forget everything that was listed or learned."""
         with self.lock:
             self.invalidate_head()
             self._forget()
 
     def reload_ids(self) -> None:
-        """Forget ids whose segments were compacted since: the indexes of those take less memory."""
+        """Forget ids whose segments have been compacted since; the indexes of those take less memory."""
         with self.lock:
             forgotten = self._filed_by_day()
             self.invalidate()
@@ -291,7 +292,7 @@ class PartitionView:
                 self.load()
                 return question()
         except DamageError as err:
-            raise self._reader.damaged(err) from err
+            raise damaged(self._reader, err) from err
 
     def _learn(self, ids: list[str], first: int) -> None:
         self.ids.learn(ids, first)  # only of commits that count (I21)
@@ -311,14 +312,14 @@ class PartitionView:
         reader = self.new_reader()
         reader.seek(first)
         ids: list[str] = []
-        for region in reader.regions():
-            ids += self._ids_of(starting_at(region, first + len(ids)))
+        for raw_batch in reader.raw_batches():
+            ids += self._ids_of(starting_at(raw_batch, first + len(ids)))
             if first + len(ids) >= following:
                 break
         return ids[: following - first]
 
-    def _ids_of(self, region: Region) -> list[str]:
+    def _ids_of(self, raw_batch: RawBatch) -> list[str]:
         try:
-            return decode_ids(memoryview(region.data)[: region.end], count=region.events)
+            return decode_ids(memoryview(raw_batch.data)[: raw_batch.end], count=raw_batch.events)
         except (ValueError, msgspec.DecodeError) as err:
-            raise self._reader.not_events(region, err) from err
+            raise not_events(self._reader, raw_batch, err) from err

@@ -14,6 +14,7 @@ from bucketlog.backend import ABSENT, PUT_BYTES_MAX
 from bucketlog.errors import OffsetOutOfRangeError
 from bucketlog.format.compacting import Builder
 from bucketlog.format.segments import Segment, compacted_name
+from bucketlog.log.read_errors import not_events
 from bucketlog.storage.conditional_put import put_and_settle
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from bucketlog.backend import Content
     from bucketlog.log.partition_reader import PartitionReader
-    from bucketlog.log.regions import Region
+    from bucketlog.log.raw_batch import RawBatch
     from bucketlog.log.stream_state import StreamState
 
 SEGMENT_BYTES_MAX = 48 * 1024 * 1024  # a compacted segment of this size is finished: one PUT takes 64 MiB
@@ -82,14 +83,14 @@ def _to_take_along(
 ) -> Sequence[Segment]:
     """Return the compacted segments to merge with the live ones that follow them."""
     taken = 0
-    new_bytes = sum(one.size for one in newest) // _RATIO
+    new_bytes = sum(segment.size for segment in newest) // _RATIO
     while True:
-        merged_bytes = new_bytes + sum(one.size for one in compacted[len(compacted) - taken :])
+        merged_bytes = new_bytes + sum(segment.size for segment in compacted[len(compacted) - taken :])
         left = compacted[: len(compacted) - taken]
         order = _order(merged_bytes or (left[-1].size if left else 0), fan_in)
         more = 0
-        for one in reversed(left):
-            if one.next is None or one.size >= bytes_max // 2 or _order(one.size, fan_in) > order:
+        for segment in reversed(left):
+            if segment.next is None or segment.size >= bytes_max // 2 or _order(segment.size, fan_in) > order:
                 break
             more += 1
         if more + bool(merged_bytes) < fan_in:
@@ -156,32 +157,32 @@ def compact_partition(
     made: dict[str, Segment] = {}
     seen: set[str] = set()
     while runs := plan(listed):
-        chosen = {one.key: one for run in runs for one in run}
+        chosen = {segment.key: segment for run in runs for segment in run}
         if not seen.isdisjoint(chosen):
             break  # merging them again would change nothing
         seen.update(chosen)
         merged.update((key, one) for key, one in chosen.items() if key not in made)
-        found(sum(one.size for one in chosen.values()))
+        found(sum(segment.size for segment in chosen.values()))
         if dry_run:
             break
         written: list[Segment] = []
         for run in runs:
             begin = listed.index(run[0])
-            behind = (listed[begin - 1].next if begin else None) or reader.bounds.start
-            written += merge(state.reader(partition), run, first=max(run[0].first, behind), progress=progress)
+            end_before = (listed[begin - 1].next if begin else None) or reader.bounds.start
+            written += merge(state.reader(partition), run, first=max(run[0].first, end_before), progress=progress)
         made = {key: one for key, one in made.items() if key not in chosen}
-        made.update((one.key, one) for one in written)
+        made.update((segment.key, segment) for segment in written)
         # They may be larger or smaller than planned. What was appended meanwhile waits for the next compaction.
         listed = list(takewhile(lambda one: one.next is not None, reader.list_segments()))
     if made:
         writer.view.reload_ids()
     return Compaction(
         partition,
-        sum((one.next or 0) - one.first for one in made.values()),
+        sum((segment.next or 0) - segment.first for segment in made.values()),
         len(merged),
         len(made),
-        sum(one.size for one in merged.values()),
-        sum(one.size for one in made.values()),
+        sum(segment.size for segment in merged.values()),
+        sum(segment.size for segment in made.values()),
     )
 
 
@@ -207,7 +208,7 @@ def merge(
     for begin, end, data in _built(reader, segments, first, progress):
         key = reader.folder + compacted_name(begin, end)
         doing = f"compact {reader.where}, offsets {begin} to {end}"
-        # The name stands for this content; whoever stored it stored the same (I25).
+        # The name stands for this content; any process that stored it stored the same (I25).
         put_and_settle(reader.root, key, data, if_version=ABSENT, resolve=_as_good_as_ours, doing=doing)
         written.append(Segment(key, begin, end, len(data)))
     return written
@@ -217,19 +218,19 @@ def _built(
     reader: PartitionReader, segments: Sequence[Segment], first: int, progress: Callable[[int], None]
 ) -> Iterator[tuple[int, int, bytes]]:
     """Yield compacted segments as (first, next, content)."""
-    keys = {one.key for one in segments}
+    keys = {segment.key for segment in segments}
     builder = Builder(first)
     reader.seek(first)
-    region = None
+    raw_batch = None
     key = ""
     try:
-        for region in reader.regions(by_commit=True):
-            if region.key not in keys:
-                if region.key.endswith(".zst") and key != segments[-1].key:
+        for raw_batch in reader.raw_batches(by_commit=True):
+            if raw_batch.key not in keys:
+                if raw_batch.key.endswith(".zst") and key != segments[-1].key:
                     return  # another process has compacted this since we listed
                 break  # the end of what is to be merged
-            key = region.key
-            begin, data, events = _commits_from(region, builder.next)
+            key = raw_batch.key
+            begin, data, events = _commits_from(raw_batch, builder.next)
             if begin < builder.next:
                 builder = _begun_before(builder, begin)
             larger = _added(builder, data, events)
@@ -247,9 +248,9 @@ def _built(
             raise
         return  # truncated since we listed
     except ValueError as err:
-        if region is None:
+        if raw_batch is None:
             raise
-        raise reader.not_events(region, err) from err
+        raise not_events(reader, raw_batch, err) from err
 
 
 def _begun_before(builder: Builder, begin: int) -> Builder:
@@ -260,15 +261,19 @@ def _begun_before(builder: Builder, begin: int) -> Builder:
     return Builder(begin)
 
 
-def _commits_from(region: Region, offset: int) -> tuple[int, bytes, int]:
-    """Return the commits of a region that end after an offset, as (first, lines, events)."""
-    first, start = region.first, 0
-    for span in region.spans:
+def _commits_from(raw_batch: RawBatch, offset: int) -> tuple[int, bytes, int]:
+    """Return the commits of a raw batch that end after an offset, as (first, lines, events)."""
+    first, start = raw_batch.first, 0
+    for span in raw_batch.spans:
         if first + span.events > offset:
             break
         first, start = first + span.events, span.end
-    whole = not start and region.end == len(region.data)
-    return first, region.data if whole else region.data[start : region.end], region.first + region.events - first
+    whole = not start and raw_batch.end == len(raw_batch.data)
+    return (
+        first,
+        raw_batch.data if whole else raw_batch.data[start : raw_batch.end],
+        raw_batch.first + raw_batch.events - first,
+    )
 
 
 def _added(builder: Builder, data: bytes, events: int) -> Builder:

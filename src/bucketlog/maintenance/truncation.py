@@ -125,7 +125,7 @@ def _start_at(reader: PartitionReader, before: datetime, start: int, *, by_day: 
     if day is not None and day[1] <= before:
         return reader.end()
     wanted = Filter(since=before)
-    for piece in pieces(reader, reader.regions(wanted), wanted, offset=start):
+    for piece in pieces(reader, reader.raw_batches(wanted), wanted, offset=start):
         for event in piece.batch.events[:1]:
             return event.offset or 0
     return reader.offset

@@ -18,7 +18,8 @@ from bucketlog.errors import (
 from bucketlog.format.compacted import DamageError
 from bucketlog.format.lines import decode_events
 from bucketlog.format.segments import parse_segment
-from bucketlog.log.regions import starting_at
+from bucketlog.log.raw_batch import starting_at
+from bucketlog.log.read_errors import damaged
 from bucketlog.log.settings import StreamSettings
 
 if TYPE_CHECKING:
@@ -184,7 +185,7 @@ def _verify_index(reader: PartitionReader, segment: Segment, findings: _Findings
     except NotFoundError:
         return  # it was merged with others and removed; the segments that count now are read below
     except DamageError as err:
-        damage = reader.damaged(err)
+        damage = damaged(reader, err)
     except CorruptSegmentError as err:
         damage = err
     else:
@@ -201,30 +202,30 @@ def _verify_partition(reader: PartitionReader, findings: _Findings, *, by_day: b
             _verify_index(reader, segment, findings)
     listed = {entry.key: entry.size for entry in reader.root.backend.list(reader.folder)}
     seen: set[str] = set()
-    for found in reader.regions(by_commit=True):
-        region = starting_at(found, reader.bounds.start)
+    for found in reader.raw_batches(by_commit=True):
+        raw_batch = starting_at(found, reader.bounds.start)
         try:
-            offsets = range(region.first, region.first + region.events)
-            events = decode_events(memoryview(region.data)[: region.end], name, offsets, eager=True)
+            offsets = range(raw_batch.first, raw_batch.first + raw_batch.events)
+            events = decode_events(memoryview(raw_batch.data)[: raw_batch.end], name, offsets, eager=True)
         except msgspec.DecodeError as err:
             findings.problems.append(
-                Problem(name, f"not every line is an event: {err}", region.key, region.byte, region.first)
+                Problem(name, f"not every line is an event: {err}", raw_batch.key, raw_batch.byte, raw_batch.first)
             )
             continue
-        if len(events) != region.events:
-            what = f"{len(events)} lines, but the trailers say {region.events}"
-            findings.problems.append(Problem(name, what, region.key, region.byte, region.first))
-        findings.commits += len(region.spans)
+        if len(events) != raw_batch.events:
+            what = f"{len(events)} lines, but the trailers say {raw_batch.events}"
+            findings.problems.append(Problem(name, what, raw_batch.key, raw_batch.byte, raw_batch.first))
+        findings.commits += len(raw_batch.spans)
         findings.events += len(events)
         for event in events:
             if event.id in seen:
                 findings.problems.append(
-                    Problem(name, f"the id {event.id!r} is stored twice", region.key, offset=event.offset or 0)
+                    Problem(name, f"the id {event.id!r} is stored twice", raw_batch.key, offset=event.offset or 0)
                 )
             seen.add(event.id)
             if by_day and findings.days.setdefault(event.id, name) != name:
                 what = f"the id {event.id!r} is also stored on {findings.days[event.id]}: two writers raced"
-                findings.problems.append(Problem(name, what, region.key, offset=event.offset or 0))
+                findings.problems.append(Problem(name, what, raw_batch.key, offset=event.offset or 0))
     for key, size in listed.items():
         stored = parse_segment(reader.folder, key.removeprefix(reader.folder), size)
         if stored is not None and stored.next is None and stored.first > reader.offset:

@@ -10,6 +10,7 @@ import msgspec
 from bucketlog.format import filters
 from bucketlog.format.filters import Filter
 from bucketlog.format.lines import is_touched
+from bucketlog.log.read_errors import not_events
 from bucketlog.log.settings import StreamSettings, day_matches
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from bucketlog.cursor import Cursor
     from bucketlog.event import Event
     from bucketlog.log.partition_reader import PartitionReader
-    from bucketlog.log.regions import Region
+    from bucketlog.log.raw_batch import RawBatch
     from bucketlog.log.stream_state import StreamState
 
 PIECE_BYTES = 128 * 1024  # decoded at once: a few hundred events, which fit a processor's cache
@@ -74,31 +75,31 @@ def read_pieces(
     if by_day:
         names = [name for name in names if day_matches(name, wanted)]
     seen: set[int] | None = set() if by_day and len(names) > 1 else None
-    for reader, regions in _opened(state, names, after, wanted, stops or {}):
-        for piece in pieces(reader, regions, wanted, offset=after.get(reader.partition, -1)):
+    for reader, raw_batches in _opened(state, names, after, wanted, stops or {}):
+        for piece in pieces(reader, raw_batches, wanted, offset=after.get(reader.partition, -1)):
             yield piece if seen is None else _once(state, piece, seen, names)
 
 
 def _opened(
     state: StreamState, names: Sequence[str], after: Mapping[str, int], wanted: Filter, stops: Mapping[str, int]
-) -> Iterator[tuple[PartitionReader, Iterator[Region]]]:
-    """Yield the partitions with their regions; on an object store, open the next few ahead of time."""
+) -> Iterator[tuple[PartitionReader, Iterator[RawBatch]]]:
+    """Yield the partitions with their raw batches; on an object store, open the next few ahead of time."""
 
-    def begin(name: str) -> tuple[PartitionReader, list[Region], Iterator[Region]]:
+    def begin(name: str) -> tuple[PartitionReader, list[RawBatch], Iterator[RawBatch]]:
         reader = state.reader(name)
         reader.seek(after.get(name, -1), stop=stops.get(name))
-        regions = reader.regions(wanted)
-        first = next(regions, None)
+        raw_batches = reader.raw_batches(wanted)
+        first = next(raw_batches, None)
         begun = [] if first is None else [first]
-        while begun and len(begun) < 64 and sum(region.end for region in begun) < _SMALL_PARTITION_BYTES:
-            following = next(regions, None)
+        while begun and len(begun) < 64 and sum(raw_batch.end for raw_batch in begun) < _SMALL_PARTITION_BYTES:
+            following = next(raw_batches, None)
             if following is None:
                 break
             begun.append(following)
-        return reader, begun, regions
+        return reader, begun, raw_batches
 
-    for reader, begun, regions in state.root.side_by_side(begin, names):
-        yield reader, chain(begun, regions)
+    for reader, begun, raw_batches in state.root.side_by_side(begin, names):
+        yield reader, chain(begun, raw_batches)
 
 
 def _once(state: StreamState, piece: Piece, seen: set[int], names: Sequence[str]) -> Piece:
@@ -114,19 +115,19 @@ def _once(state: StreamState, piece: Piece, seen: set[int], names: Sequence[str]
     known: set[str] = set()
     for name in earlier:
         reader = state.reader(name)
-        for found in pieces(reader, reader.regions(wanted), wanted, offset=-1):
+        for found in pieces(reader, reader.raw_batches(wanted), wanted, offset=-1):
             known.update(event.id for event in found.batch.events)
     seen.update(hashes)
     kept = [event for event in batch.events if event.id not in known]
     return Piece(batch._replace(events=kept), piece.next_offset)
 
 
-def pieces(reader: PartitionReader, regions: Iterable[Region], wanted: Filter, *, offset: int) -> Iterator[Piece]:
-    """Decode regions of one partition, starting at an offset or the start of the log, in pieces of bounded size.
+def pieces(reader: PartitionReader, raw_batches: Iterable[RawBatch], wanted: Filter, *, offset: int) -> Iterator[Piece]:
+    """Decode raw_batches of one partition, starting at an offset or the start of the log, in pieces of bounded size.
 
     Args:
         reader: The partition's reader; if it has a `stop`, the pieces end there.
-        regions: What the reader read.
+        raw_batches: What the reader read.
         wanted: The filter.
         offset: The first event to yield.
 
@@ -136,21 +137,21 @@ def pieces(reader: PartitionReader, regions: Iterable[Region], wanted: Filter, *
     """
     needles = wanted.needles()
     eager = False
-    for region in regions:
+    for raw_batch in raw_batches:
         offset = max(offset, reader.bounds.start)
-        here = region.first
-        if not region.data:
-            following = _cut_off(reader, here + region.events)
+        here = raw_batch.first
+        if not raw_batch.data:
+            following = _cut_off(reader, here + raw_batch.events)
             yield Piece(Batch(reader.partition, max(here, offset), []), following)
             if following == reader.stop:
                 return
             continue
-        for at, end, events in _cut(region):
+        for at, end, events in _cut(raw_batch):
             following = here + events
             if following > offset:
                 try:
                     found = filters.select(
-                        region.data,
+                        raw_batch.data,
                         at,
                         end,
                         offsets=range(here, following),
@@ -160,7 +161,7 @@ def pieces(reader: PartitionReader, regions: Iterable[Region], wanted: Filter, *
                         eager=eager,
                     )
                 except (ValueError, msgspec.DecodeError) as err:
-                    raise reader.not_events(region, err) from err
+                    raise not_events(reader, raw_batch, err) from err
                 if here < offset:
                     found = [event for event in found if event.offset is not None and event.offset >= offset]
                 if following != (stop := _cut_off(reader, following)):
@@ -183,19 +184,19 @@ def _cut_off(reader: PartitionReader, offset: int) -> int:
     return offset if reader.stop is None else min(offset, reader.stop)
 
 
-def _cut(region: Region) -> Iterator[tuple[int, int, int]]:
-    """Cut a region into pieces, as (start, end, events): between commits, or between the lines of a large commit."""
+def _cut(raw_batch: RawBatch) -> Iterator[tuple[int, int, int]]:
+    """Cut a raw batch into pieces, as (start, end, events): between commits, or between the lines of a large commit."""
     start = events = 0
-    for span in region.spans:
+    for span in raw_batch.spans:
         events += span.events
         if span.end - start >= PIECE_BYTES:
             if span.end - start > 4 * PIECE_BYTES:
-                yield from _cut_by_lines(region.data, start, span.end, events)
+                yield from _cut_by_lines(raw_batch.data, start, span.end, events)
             else:
                 yield start, span.end, events
             start, events = span.end, 0
     if events:
-        yield start, region.end, events
+        yield start, raw_batch.end, events
 
 
 def _cut_by_lines(data: bytes, start: int, stop: int, events: int) -> Iterator[tuple[int, int, int]]:

@@ -16,7 +16,8 @@ from bucketlog.errors import NotFoundError
 from bucketlog.format import filters
 from bucketlog.format.compacted import DamageError, microseconds
 from bucketlog.format.filters import Filter
-from bucketlog.log.regions import Region
+from bucketlog.log.raw_batch import RawBatch
+from bucketlog.log.read_errors import damaged, not_events
 from bucketlog.log.settings import StreamSettings, day_matches
 from bucketlog.reading.pieces import pieces
 
@@ -126,7 +127,7 @@ def _newest_in(state: StreamState, partitions: Sequence[str], wanted: Filter, n:
             # It was merged with others and removed since it was listed.
             return _newest_in(state, partitions, wanted, n)
         except DamageError as err:
-            raise reader.damaged(err) from err
+            raise damaged(reader, err) from err
     return found.best()
 
 
@@ -134,16 +135,16 @@ def _show_live(
     state: StreamState, partition: str, wanted: Filter, found: _Newest
 ) -> list[tuple[PartitionReader, CompactedSegment]]:
     """Show the events that have no index; return the segments that have one."""
-    reader, regions, indexed = _without_indexed(state, partition, wanted)
-    for piece in pieces(reader, regions, wanted, offset=-1):
+    reader, raw_batches, indexed = _without_indexed(state, partition, wanted)
+    for piece in pieces(reader, raw_batches, wanted, offset=-1):
         found.show(piece.batch.events)
     return [(reader, segment) for segment in indexed]
 
 
 def _without_indexed(
     state: StreamState, partition: str, wanted: Filter
-) -> tuple[PartitionReader, Iterator[Region], list[CompactedSegment]]:
-    """Return a reader, the regions of segments without an index, and the list to which it adds the others."""
+) -> tuple[PartitionReader, Iterator[RawBatch], list[CompactedSegment]]:
+    """Return a reader, the raw_batches of segments without an index, and the list to which it adds the others."""
     reader = state.reader(partition)
     indexed: dict[str, CompactedSegment] = {}
     listing: list[CompactedSegment] = []
@@ -157,7 +158,7 @@ def _without_indexed(
             listing.append(segment)
         return True
 
-    return reader, reader.regions(wanted, skip=pass_over), listing
+    return reader, reader.raw_batches(wanted, skip=pass_over), listing
 
 
 def _show_blocks(reader: PartitionReader, segment: CompactedSegment, wanted: Filter, found: _Newest) -> None:
@@ -213,8 +214,8 @@ def _events_of(
             eager=False,
         )
     except (ValueError, msgspec.DecodeError) as err:
-        region = Region(block.first, block.events, lines, len(lines), segment.key, block.start, [])
-        raise reader.not_events(region, err) from err
+        raw_batch = RawBatch(block.first, block.events, lines, len(lines), segment.key, block.start, [])
+        raise not_events(reader, raw_batch, err) from err
     start = reader.bounds.start
     return [event for event in found if event.offset is not None and event.offset >= start]
 
@@ -226,8 +227,8 @@ def _by_id_in(state: StreamState, partition: str, event_id: str) -> Event | None
         CorruptSegmentError: A segment is damaged.
     """
     wanted = Filter(ids=frozenset([event_id]))
-    reader, regions, indexed = _without_indexed(state, partition, wanted)
-    for piece in pieces(reader, regions, wanted, offset=-1):
+    reader, raw_batches, indexed = _without_indexed(state, partition, wanted)
+    for piece in pieces(reader, raw_batches, wanted, offset=-1):
         if piece.batch.events:
             return piece.batch.events[0]
     for segment in reversed(indexed):
@@ -240,5 +241,5 @@ def _by_id_in(state: StreamState, partition: str, event_id: str) -> Event | None
         except NotFoundError:
             return _by_id_in(state, partition, event_id)
         except DamageError as err:
-            raise reader.damaged(err) from err
+            raise damaged(reader, err) from err
     return None

@@ -13,6 +13,7 @@ from bucketlog.clock import SystemClock
 from bucketlog.cursor import Cursor
 from bucketlog.errors import CapabilityError, StoreNotFoundError
 from bucketlog.format.filters import Filter
+from bucketlog.log.read_errors import before_the_start, beyond_the_end
 from bucketlog.log.stream_state import StreamState
 from bucketlog.reading.pieces import read_pieces
 from bucketlog.reading.reader import batch_reader, event_reader
@@ -285,7 +286,7 @@ def _spans(reader: PartitionReader, after: int | None) -> list[_Span]:
     end = reader.end(listed)
     start = reader.bounds.start
     if after is not None and not start <= after <= end:
-        raise reader.out_of_range(after, None if after < start else end)
+        raise before_the_start(reader, after) if after < start else beyond_the_end(reader, after, end)
     here = start if after is None else after
     found = []
     for one, following in zip_longest(listed, listed[1:]):

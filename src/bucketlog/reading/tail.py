@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from bucketlog.event import Event
     from bucketlog.format.filters import Filter
     from bucketlog.log.partition_reader import PartitionReader
-    from bucketlog.log.regions import Region
+    from bucketlog.log.raw_batch import RawBatch
     from bucketlog.log.stream_state import StreamState
 
 _FIRST_WAIT_SECONDS = 0.02
@@ -95,7 +95,7 @@ class Follower:
         self._state, self._after, self._wanted = state, after, wanted
         self._partitions, self._poll_seconds = partitions, poll_seconds
         self._readers: dict[str, PartitionReader] = {}
-        self._regions: dict[str, Iterator[Region]] = {}  # being read, by partition
+        self._raw_batches: dict[str, Iterator[RawBatch]] = {}  # being read, by partition
         self._turn = ""  # the partition to look at next, so that a busy one does not starve the others
         self._progress = Progress(after)
         self._closed = threading.Event()
@@ -152,12 +152,12 @@ class Follower:
             reader = queue.popleft()
             name = self._turn = reader.partition
             position = self._progress.offsets.get(name)
-            begun_before = name in self._regions
+            begun_before = name in self._raw_batches
             try:
                 found = self._next_found(reader)
             except BaseException:
                 # Nothing of it was returned: another try begins at the same offset.
-                self._regions.pop(name, None)
+                self._raw_batches.pop(name, None)
                 reader.seek(self._after.get(name, -1) if position is None else position)
                 self._progress.offsets.pop(name, None)
                 if position is not None:
@@ -188,22 +188,22 @@ class Follower:
         return not self._closed.is_set()
 
     def _next_found(self, reader: PartitionReader) -> list[Event]:
-        """Return the events of the partition's next region that has any; none at its end.
+        """Return the events of the partition's next raw batch that has any; none at its end.
 
-        One region at a time keeps a long history out of memory.
+        One raw_batch at a time keeps a long history out of memory.
         """
         name = reader.partition
-        regions = self._regions.setdefault(name, reader.regions(self._wanted))
+        raw_batches = self._raw_batches.setdefault(name, reader.raw_batches(self._wanted))
         before = reader.offset
-        while (region := next(regions, None)) is not None:
+        while (raw_batch := next(raw_batches, None)) is not None:
             found: list[Event] = []
-            for piece in pieces(reader, [region], self._wanted, offset=before):
+            for piece in pieces(reader, [raw_batch], self._wanted, offset=before):
                 found += piece.batch.events
                 self._progress.offsets[name] = piece.next_offset
             if found:
                 return found
             before = reader.offset
-        del self._regions[name]
+        del self._raw_batches[name]
         self._progress.offsets[name] = max(reader.offset, self._progress.offsets.get(name, 0))
         return []
 
