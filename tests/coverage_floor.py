@@ -7,7 +7,7 @@ from io import StringIO
 import coverage
 import pytest
 
-# Percent of the lines and branches of src/bucketlog/<folder>/ that the tests without servers reach.
+# Percent of the lines and branches of src/bucketlog/<folder>/ that the unit tests without servers reach.
 FLOORS = {
     "format": 0,
     "log": 0,
@@ -36,6 +36,6 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     lines = config.stash.get(_LINES, [])
     if lines:
-        terminalreporter.section("branch coverage by the tests without servers")
+        terminalreporter.section("branch coverage by the unit tests without servers")
     for line in lines:
         terminalreporter.write_line(line)

@@ -6,10 +6,13 @@ memory share a process too, so that none of them disturbs another.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 SERVERS = ("ceph_rgw", "minio", "moto", "own_server")
 TIMEOUT_SECONDS = 300
+_MEASURED = Path(__file__).with_name("unit")
 
 # Declared here for an installation that lacks the plugins, such as one with nothing but `bucketlog[testing]`.
 _MARKS_OF_PLUGINS = (
@@ -34,9 +37,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(TIMEOUT_SECONDS))
         servers = servers_of(item)
+        # Measuring takes about as long as testing. The unit tests say best what is not tested.
+        if servers or not item.path.is_relative_to(_MEASURED):
+            item.add_marker("no_cover")
         if servers:
             item.add_marker("servers")
-            item.add_marker("no_cover")  # the floors are about the other tests, and measuring takes time
             item.add_marker(pytest.mark.xdist_group(servers[0]))
         elif item.get_closest_marker("timed"):
             item.add_marker(pytest.mark.xdist_group("timed"))
