@@ -191,7 +191,7 @@ def test_a_checkpoint_of_metaspn_store_is_read_and_replaced(tmp_path):
         with pytest.raises(CorruptCheckpointError):
             store.read_checkpoint("w")
         (store.checkpoints_dir / "w.json").write_text("[]")
-        with pytest.raises(ValueError, match="JSON, but no checkpoint"):
+        with pytest.raises(ValueError, match="JSON, but not a checkpoint"):
             store.read_checkpoint("w")
 
 
