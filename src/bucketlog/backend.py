@@ -110,7 +110,7 @@ class Entry(NamedTuple):
 class Capabilities:
     """What a backend claims to support.
 
-    A probe proves all of these except `watch` before the first write, and a false claim makes it fail.
+    A probe proves all of these except `watch` before the first write, and fails if a claim is false.
 
     Attributes:
         exclusive_create: `put` with `if_version=ABSENT` has one winner.
@@ -253,7 +253,7 @@ class AppendBackend(Backend, Protocol):
         ...
 
     def sync(self, key: str) -> None:
-        """Make the current content of an object durable, and its name. Cheap if both already are.
+        """Make the name and the current content of an object durable. Cheap if both already are.
 
         Raises:
             NotFoundError: Nothing is stored under the key.
@@ -313,7 +313,7 @@ class VersioningBackend(Backend, Protocol):
     """Whether the server answered the probe's put with a version id."""
 
     def put_version_id(self, key: str, data: bytes) -> str | None:
-        """Store bytes under a scratch key unconditionally, and return the version id in the answer; None without one.
+        """Store bytes under a scratch key without a condition, and return the answer's version id, or None.
 
         Raises:
             OutcomeUnknownError: There was no clear answer.
@@ -331,7 +331,7 @@ class Watch(Protocol):
         """Wait for a change since the last call.
 
         Args:
-            timeout: How many seconds to wait at most.
+            timeout: The longest time to wait, in seconds.
 
         Returns:
             True if something may have changed; False after the timeout, or if the watch was closed.
@@ -414,7 +414,7 @@ def check_options(url: str, options: Mapping[str, object], known: Collection[str
     """Refuse unknown options, and suggest the closest known one.
 
     Args:
-        url: Where the options belong to, for the message.
+        url: The URL that the options belong to, for the message.
         options: The options to check.
         known: The options that the backend knows.
 
@@ -431,7 +431,7 @@ def check_options(url: str, options: Mapping[str, object], known: Collection[str
 
 # -- forks -------------------------------------------------------------------------------------------------------------
 
-_after_fork: dict[int, Callable[[], Callable[[], None] | None]] = {}  # each returns its callback, oldest first
+_after_fork: dict[int, Callable[[], Callable[[], None] | None]] = {}  # each returns its callback, or None; oldest first
 _after_fork_numbers = itertools.count()
 
 

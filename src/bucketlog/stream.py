@@ -38,10 +38,10 @@ if TYPE_CHECKING:
 _ON_DUPLICATE = ("raise", "skip", "return")
 
 
-# Over 400 lines: most of them are signatures and what users read about them. The keywords of a read are spelled out
-# three times: with `**selection: Unpack[Selection]`, `help()` and `inspect.signature` would show `selection` alone.
+# Over 400 lines, most of them signatures and their docstrings. The keywords of a read are spelled out three times,
+# because with `**selection: Unpack[Selection]`, `help()` and `inspect.signature` would show `selection` alone.
 class Stream:
-    """A named log. Made by `store.stream(name)`; safe for use by several threads."""
+    """A named log, returned by `store.stream(name)`. Several threads can use it at once."""
 
     def __init__(self, state: StreamState, partition_by: PartitionBy | None, *, auto_compact: bool = False) -> None:
         self._state = state
@@ -66,7 +66,7 @@ class Stream:
         return f"{self._root.url.rstrip('/')}/{folder.rstrip('/')}"
 
     def partitions(self) -> list[str]:
-        """List the partitions that were written, sorted by name."""
+        """List the partitions that have been written to, sorted by name."""
         return self._state.partitions()
 
     # -- append --------------------------------------------------------------------------------------------------------
@@ -113,11 +113,11 @@ class Stream:
             written to, in the order of their first event.
 
         Raises:
-            InvalidEventError: An event cannot be written; nothing was.
+            InvalidEventError: An event cannot be written; nothing was written.
             DuplicateEventError: An id is already stored; nothing was written.
             OffsetConflictError: Another offset is the next one; nothing was written.
             StreamSettingsError: The stream was created with another partitioning.
-            OutcomeUnknownError: The storage did not say whether it was written. Look for the ids.
+            OutcomeUnknownError: The storage did not say whether the events were written. Look for their ids.
             BackendUnavailableError: The storage could not be reached; nothing was written.
             ReadOnlyError: The store was opened read-only.
         """
@@ -194,7 +194,7 @@ class Stream:
         """Read events in order, one partition after another by name, up to the current end of the stream.
 
         Args:
-            after: The cursor to resume from; without one, start where the log does.
+            after: The cursor to resume from; without one, start where the log begins.
             partitions: Only these partitions.
             types: Only events of one of these types.
             subjects: Only events with one of these subjects.
@@ -249,9 +249,10 @@ class Stream:
         until: datetime | None = None,
         limit: int | None = None,
     ) -> ArrowReader:
-        """Read as `read_batches` does, but in `pyarrow.RecordBatch`es of some ten thousand rows.
+        """Read as `read_batches` does, but in `pyarrow.RecordBatch`es of tens of thousands of rows.
 
-        Their schema is `bucketlog.arrow_schema()`; `data` stays JSON text. One may hold events of several partitions.
+        Their schema is `bucketlog.arrow_schema()`; `data` stays JSON text. A record batch may hold events of
+        several partitions.
 
         Raises:
             CapabilityError: pyarrow is not installed.
@@ -269,7 +270,7 @@ class Stream:
         """Divide what `read(after, partitions=…)` would yield now among parallel readers.
 
         Args:
-            n: How many splits you want, of about equal size in bytes; you get fewer when there is little to read.
+            n: How many splits you want, of about equal size in bytes; you get fewer if there is little to read.
             after: As for `read`.
             partitions: As for `read`.
 
@@ -329,8 +330,8 @@ class Stream:
 
         Args:
             after: As for `read`.
-            poll: The longest pause between two looks, in seconds, on storage that cannot notify us.
-            partitions: Only these. Without it a tail, unlike `read`, also picks up new partitions.
+            poll: The longest pause between two polls, in seconds, on storage that cannot wake the tail.
+            partitions: Only these partitions. Without it a tail, unlike `read`, also picks up new ones.
             types: As for `read`.
             subjects: As for `read`.
             sources: As for `read`.
@@ -414,7 +415,7 @@ class Stream:
             OutcomeUnknownError: The storage gave no clear answer. You can call this again.
             BackendUnavailableError: The storage could not be reached, or kept changing. You can call this again.
             CapabilityError: The storage keeps no modification times.
-            AccessDeniedError: The storage does not permit removing.
+            AccessDeniedError: The storage does not permit deletion.
             ReadOnlyError: The store was opened read-only.
         """
         return vacuuming.vacuum(self._state, grace=grace, exclusive=exclusive, dry_run=dry_run, progress=progress)
@@ -428,14 +429,14 @@ class Stream:
         start raises `OffsetOutOfRangeError`, which says where the log begins.
 
         Args:
-            before: A time, to start each partition at its first event that is not older (late events after it stay),
-                or an offset to start the partition at.
+            before: A time, to start each partition at its first event that is not older (older events stored after it
+                stay), or an offset to start the partition at.
             partition: Only this partition. An offset needs it if the stream has several.
             dry_run: Only report what would be done.
 
         Raises:
             OffsetOutOfRangeError: The offset is beyond the end of the partition.
-            StreamSettingsError: An offset without a partition, in a stream of several.
+            StreamSettingsError: An offset without a partition, in a stream with several.
             InvalidValueError: Neither an aware time nor an offset.
             InvalidNameError: Not a valid partition name.
             CorruptSegmentError: A segment is damaged; its partition was left as it is.

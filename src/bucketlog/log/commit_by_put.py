@@ -1,8 +1,8 @@
-"""Committing on an object store: one PUT a commit, of the next name, if that is absent.
+"""Committing on an object store: each commit is one PUT under the next name, on the condition that it is absent.
 
-The writer that creates the name has won the offset. A PUT's answer may be lost, late or wrong about who won, and a
-writer that slept may claim a name a second time after its commit was compacted and removed. So the outcome is settled
-by reading the name back and, when the head was last seen too long ago, the bounds and a listing.
+The writer that creates the name wins the offset. A PUT's answer may be lost, late or wrong about who won, and a writer
+that slept may claim a name again after the commit under it was compacted and removed. So the writer settles the outcome
+by reading the name back and, if it last saw the head too long ago, the bounds and a listing.
 """
 
 from __future__ import annotations
@@ -36,18 +36,18 @@ class PutCommitter:
         self._view, self._fairness = view, fairness
         self._root = view.root
 
-    def append_now(self, lines: bytes, event_id: str) -> Commit | None:  # noqa: ARG002  (there is no short cut)
+    def append_now(self, lines: bytes, event_id: str) -> Commit | None:  # noqa: ARG002  (there is no shortcut)
         """Return None: `commit` has to do it."""
         return None
 
     def close_newest(self) -> None:
-        """Do nothing: every segment is closed as it is made."""
+        """Do nothing: every segment is sealed once it is stored."""
 
     def commit(self, group: list[Request]) -> None:
         """Commit a group and settle its requests.
 
         Raises:
-            OutcomeUnknownError: It may have been written, or may still land.
+            OutcomeUnknownError: The commit may have been written, or may be written later.
             BackendUnavailableError: Nothing was written.
         """
         view, clock = self._view, self._root.clock
@@ -67,7 +67,7 @@ class PutCommitter:
             data = seg.seal_commit(
                 b"".join(decision.lines), events=len(decision.ids), flags=seg.ALL_BEFORE_SYNCED, write_id=write_id
             )
-            sent = Staleness(clock)  # what this commit says of the head is as old as that, when its answer comes (I15)
+            sent = Staleness(clock)  # the head that this commit will show is as old as its PUT, not its answer (I15)
             began = clock.elapsed_seconds()
             won = self._put(view.folder + seg.segment_name(offset), data, write_id)
             put_seconds = clock.elapsed_seconds() - began
@@ -77,27 +77,27 @@ class PutCommitter:
                 view.catch_up()  # and then decide the whole group again (I20)
                 continue
             if status == "orphan":
-                view.reload_ids()  # the name counted no longer, and so perhaps neither did what we read before it
+                view.reload_ids()  # if the name no longer counted, what we read before it may not have either
                 view.load()
                 continue
             view.settle(group, decision)
             self._fairness.won(put_seconds)
             if status == "compacted":
-                view.reload_ids()  # the names after it may have been removed: it says nothing of the head (I15)
+                view.reload_ids()  # names after it may be gone: it says nothing about the head (I15)
             else:
                 view.last_seen_head = sent
                 head.key = view.folder + seg.segment_name(head.offset)
             return
 
     def _put(self, key: str, data: bytes, write_id: str) -> bool:
-        """Put a commit under a name if that is absent; return True if the name is ours.
+        """Put a commit under a name if it is absent; return True if the name is ours.
 
         Raises:
-            OutcomeUnknownError: No certainty within the budget; it may still land.
-            BackendUnavailableError: No attempt has left this machine.
+            OutcomeUnknownError: The outcome stayed unknown; the commit may be written later.
+            BackendUnavailableError: No attempt left this machine.
         """
 
-        def is_ours(found: Content | None, *, unclear: bool) -> bool:  # noqa: ARG001  (whose the name is, is certain)
+        def is_ours(found: Content | None, *, unclear: bool) -> bool:  # noqa: ARG001  (the write id settles it)
             trailer = seg.read_trailer(found.data) if found else None
             return trailer is not None and trailer[2] == write_id
 
@@ -110,13 +110,13 @@ class PutCommitter:
             raise
 
     def _claim_status(self, offset: int, write_id: str, *, won: bool) -> ClaimStatus:
-        """Return what became of a commit under a name that we won, or found to be another's.
+        """Return what became of a commit under a name that we won, or found to be another writer's.
 
-        A name may be removed and claimed a second time, by us or, after our commit was compacted, by a writer that
-        slept; that takes a grace.
+        A name can be removed and claimed again only after a grace: by us, or, once our commit was compacted, by a
+        writer that slept.
 
         Raises:
-            OutcomeUnknownError: It lies before the start of the log now, or this could not be found out.
+            OutcomeUnknownError: The offset now lies before the start of the log, or the storage could not be read.
         """
         view = self._view
         # A young head needs no second look (I16); an old one is settled by where the commit is now (I17).
@@ -146,7 +146,7 @@ class PutCommitter:
 
 
 def _holds(reader: PartitionReader, segment: Segment, offset: int, write_id: str) -> bool:
-    """Return True if a compacted segment holds the commit with a write id at an offset."""
+    """Return True if a compacted segment holds, at an offset, the commit with a write id."""
     if segment.next is None or segment.next <= offset:
         return False
     reader.seek(offset)

@@ -1,7 +1,7 @@
 """What a store handle knows of a partition: where it ends, and which ids it holds.
 
-Committing, checking for duplicates and compaction all ask this one view, which learns by listing and reading what
-others committed, and from its own commits.
+Committing and checking for duplicates both ask this one view. It learns from the handle's own commits, and by listing
+and reading what others committed.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from bucketlog.log.raw_batch import RawBatch
     from bucketlog.storage.root import Root
 
-_RESTARTS_MAX = 8  # each follows a truncation that overtook us
+_RESTARTS_MAX = 8  # each restart follows a truncation that overtook us
 
 T = TypeVar("T")
 
@@ -42,11 +42,11 @@ class Head:
     """Where a partition ends.
 
     Attributes:
-        key: The newest segment, or the name of the next one; empty when it has to be looked for.
-        byte: How many bytes of that segment are known, 0 for one that is yet to be made.
+        key: The newest segment, or the name of the next one; empty if a listing has to find it.
+        byte: How many bytes of that segment are known; 0 for one that does not exist yet.
         offset: The next offset; -1 for the start of the log, before anything was read.
         boundary: The last offset at which a commit is known to have ended.
-        synced: Whether all that lies before the end is known to be durable.
+        synced: Whether everything before the end is known to be durable.
     """
 
     __slots__ = ("boundary", "byte", "key", "offset", "synced")
@@ -60,11 +60,11 @@ class PartitionView:
     """The end and the ids of a partition, as known to one store handle.
 
     Attributes:
-        lock: Guards the view. A method that does not ask its caller to hold the lock acquires it itself.
+        lock: Guards the view. Public methods acquire it, except those whose docstring says that the caller holds it.
         head: Where the partition ends.
         ids: The stored ids.
-        last_seen_head: How long ago the head was certain: when a listing began, or our own acknowledged commit was
-            sent. Reading another's segment by its name does not count, as that name may have come and gone.
+        last_seen_head: How long ago the head was certain: since a listing began, or since we sent our own acknowledged
+            commit. Reading another writer's segment by its name does not count, as that name may have come and gone.
     """
 
     def __init__(
@@ -83,10 +83,10 @@ class PartitionView:
         self.head = Head()
         self.ids = Ids(self._read_ids)
         self.last_seen_head = Staleness(root.clock)
-        self._days = days  # in a stream by day: where every id is stored that is in no compacted segment
+        self._days = days  # in a stream by day: the day of every id that is in no compacted segment
         self._reader = self.new_reader()
         self._loaded = False
-        self._indexed_to: Segment | None = None  # the last one listed when only the ids were learnt, not the head
+        self._indexed_to: Segment | None = None  # the last segment listed, if only ids were learned, not the head
 
     def new_reader(self) -> PartitionReader:
         """Return another reader of the partition, at the start of its log."""
@@ -111,7 +111,7 @@ class PartitionView:
             return not head.byte and newest.first < head.offset and not self._reader.may_grow(newest.key)
 
     def stored_among(self, ids: Iterable[str]) -> set[str]:
-        """Return those of the ids that are stored here. Catches up first if the last listing is stale."""
+        """Return which of the ids are stored here. Catches up first if the last listing is stale."""
         with self.lock:
             if self._loaded and self._reader.listing.is_stale():
                 self.catch_up()
@@ -119,12 +119,12 @@ class PartitionView:
             return {event_id for event_id in ids if self._ask(partial(self.ids.find, event_id)) is not None}
 
     def in_segments(self, candidates: Candidates) -> set[str]:
-        """Return those of the ids that compacted segments hold, among the segments that are known."""
+        """Return which of the ids are in compacted segments that this view knows."""
         with self.lock:
             if self._indexed_to is None:
                 self.load()
             found = self._ask(lambda: self.ids.in_segments(candidates))
-            if found and not self._loaded:  # it may lie before the start of the log
+            if found and not self._loaded:  # they may lie before the start of the log
                 self.load()
                 found = self._ask(lambda: self.ids.in_segments(candidates))
             return found
@@ -138,7 +138,7 @@ class PartitionView:
     def load(self) -> None:
         """Catch up if the partition was never read; on an object store, also if the head was last seen too long ago."""
         with self.lock:
-            # A writer that slept would claim a name that may have come and gone; looking first spares it that.
+            # A writer that slept might claim a name that was used and removed; catching up first avoids that.
             slept = self.root.appender is None and self.last_seen_head.seconds() >= self.grace_seconds / 2
             if slept or not self._loaded:
                 self.catch_up()
@@ -147,7 +147,7 @@ class PartitionView:
         """Read what other writers have committed.
 
         Raises:
-            CorruptSegmentError: What is to be read is damaged.
+            CorruptSegmentError: A segment that has to be read is damaged.
         """
         with self.lock:
             forgotten: Iterable[str] = ()
@@ -158,7 +158,7 @@ class PartitionView:
                 except OffsetOutOfRangeError as err:
                     if err.offset >= err.start or not left:
                         raise
-                    # The log begins later now, and we stood before that: all of it is to be read.
+                    # A truncation moved the start past the offset where we stood: read the whole log again.
                     forgotten = forgotten or self._filed_by_day()
                     self.invalidate()
             self._unfile(forgotten)
@@ -166,8 +166,8 @@ class PartitionView:
 
     def _read_on(self) -> None:
         reader, head = self._reader, self.head
-        # With a listing for every race that it lost, a writer would lose the next one: so it reads on by name, which
-        # says nothing of the head (I15).
+        # A writer that listed after every lost race would lose the next one too. So it reads on by name, which says
+        # nothing about the head (I15).
         lists = not head.key or reader.listing.is_stale()
         began = Staleness(self.root.clock)
         read = False
@@ -192,10 +192,10 @@ class PartitionView:
             head.synced = True  # reading a growing segment makes it durable first
 
     def load_from_index(self, listed: Sequence[Segment]) -> None:
-        """Learn the ids of a partition from the indexes of its compacted segments, if those hold all of it; else read.
+        """Learn the ids from the indexes of the compacted segments if those hold the whole partition; else catch up.
 
         Args:
-            listed: All its segments, listed just now, in the order of their names.
+            listed: All segments of the partition, listed just now, in the order of their names.
         """
         compacted = [segment for segment in listed if segment.next is not None]
         with self.lock:
@@ -204,7 +204,7 @@ class PartitionView:
                 end = counting[-1].next or 0
                 if all(segment.first < end for segment in listed):
                     self._forget()
-                    # Another may have removed one since, and what lies before the start of the log is not read at all.
+                    # A vacuum may have removed one since. A damaged one may lie before the start, where nobody reads.
                     with contextlib.suppress(NotFoundError, CorruptSegmentError):
                         if all(map(self._learn_segment, counting)):
                             self._indexed_to = listed[-1]
@@ -212,11 +212,14 @@ class PartitionView:
             self.catch_up()
 
     def decide(self, group: Sequence[Request]) -> Decision:
-        """Decide what each request of a group gets if it is written at the head. The caller holds the lock."""
+        """Decide each request of a group, as if the group were written at the head. The caller holds the lock."""
         return self._ask(lambda: decide(group, self.head.offset, self.ids, partition=self.partition, where=self.where))
 
     def settle(self, group: Sequence[Request], decision: Decision) -> None:
-        """Record a group's commit, which was written at the head, and give every request its outcome."""
+        """Record a group's commit, which was written at the head, and give every request its outcome.
+
+        The caller holds the lock.
+        """
         first = self.head.offset
         self._learn(decision.ids, first)
         self.head.offset = self.head.boundary = first + len(decision.ids)
@@ -226,9 +229,11 @@ class PartitionView:
     def settle_one(self, event_id: str, size: int) -> int:
         """Record the commit of one event, which was appended at the head, and return its offset.
 
+        The caller holds the lock.
+
         Args:
             event_id: Its id.
-            size: Of the commit, in bytes.
+            size: The size of the commit in bytes.
         """
         head = self.head
         offset = head.offset
@@ -252,7 +257,7 @@ class PartitionView:
             self._forget()
 
     def reload_ids(self) -> None:
-        """Forget ids whose segments have been compacted since; the indexes of those take less memory."""
+        """Forget the head and all ids, to learn ids compacted since from indexes, which takes less memory."""
         with self.lock:
             forgotten = self._filed_by_day()
             self.invalidate()
@@ -266,7 +271,7 @@ class PartitionView:
         head.key, head.byte, head.offset = "", 0, -1
 
     def _filed_by_day(self) -> Iterable[str]:
-        """Return the ids that stand under this partition among those of all days."""
+        """Return the ids that the map of all days files under this partition."""
         if self._days is None:
             return ()
         if self.ids.evicted:
@@ -282,12 +287,12 @@ class PartitionView:
     # -- ids -----------------------------------------------------------------------------------------------------------
 
     def _ask(self, question: Callable[[], T]) -> T:
-        """Return the answer to a question about ids, some of which are looked up in what is stored."""
+        """Return the answer to a question about ids; it may have to look some of them up in the storage."""
         try:
             try:
                 return question()
             except (NotFoundError, OffsetOutOfRangeError):
-                # A segment is gone, compacted or before the start of the log: list, and ask what is there now.
+                # A segment is gone, because it was compacted or lies before the start of the log: list and ask again.
                 self.reload_ids()
                 self.load()
                 return question()
@@ -308,7 +313,7 @@ class PartitionView:
         return True
 
     def _read_ids(self, first: int, following: int) -> list[str]:
-        """Read ids that were evicted: those of the offsets `[first, following)`."""
+        """Read evicted ids: those of the offsets `[first, following)`."""
         reader = self.new_reader()
         reader.seek(first)
         ids: list[str] = []

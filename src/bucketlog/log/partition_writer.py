@@ -1,7 +1,7 @@
 """The writer of one partition, for all the threads of a store handle.
 
-An append passes, in this order, through group commit, the view (where does the partition end, which ids does it
-hold), the commit rule (who gets the next offset, what is a duplicate) and one of two ways to commit.
+An append passes, in this order, through group commit, the view (where the partition ends, which ids it holds), the
+commit rule (who gets the next offset, what is a duplicate) and one of two ways to commit.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Committer(Protocol):
         ...
 
     def append_now(self, lines: bytes, event_id: str) -> Commit | None:
-        """Commit a single new event at once, or return None."""
+        """Commit a single new event at once, or return None if `commit` has to do it."""
         ...
 
     def close_newest(self) -> None:
@@ -42,7 +42,7 @@ class PartitionWriter:
 
     Attributes:
         view: What is known of the partition.
-        append_now: Commits a single new event if nothing stands in its way; None when `append` has to do it.
+        append_now: Commits a single new event at once; returns None if `append` has to do it.
         close_newest: Seals the newest segment, where segments grow; the next append begins another.
     """
 
@@ -73,13 +73,13 @@ class PartitionWriter:
         Raises:
             OffsetConflictError: Another offset is the next one.
             DuplicateEventError: An id is stored already.
-            OutcomeUnknownError: It may have been written, or may still land.
+            OutcomeUnknownError: The commit may have been written, or may be written later.
             BackendUnavailableError: Nothing was written.
         """
         return self._group.append(request)
 
     def check(self, request: Request) -> None:
-        """Raise what `append` would raise now because of offsets or ids, and write nothing.
+        """Raise the error about offsets or ids that `append` would raise now, if any, and write nothing.
 
         Raises:
             OffsetConflictError: Another offset is the next one.
