@@ -22,6 +22,7 @@ from bucketlog import buffered_writer as buffer
 from bucketlog.backend import ABSENT, ANY
 from bucketlog.clock import Staleness
 from bucketlog.format import segments as seg
+from bucketlog.format import torn
 from bucketlog.format.compacting import Builder
 from bucketlog.log import (
     bounds,
@@ -33,6 +34,7 @@ from bucketlog.log import (
     partition_reader,
     partition_view,
     partition_writer,
+    read_errors,
 )
 from bucketlog.maintenance import compaction, truncation, vacuum
 from bucketlog.reading import pieces
@@ -660,7 +662,7 @@ def two_protocols_one_directory(patch: Patch) -> None:
 
 
 def _zero_bytes_are_damage(patch: Patch) -> None:
-    patch.setattr(seg, "_never_written", lambda data, start, at: False)
+    patch.setattr(torn, "_never_written", lambda data, start, at: False)
 
 
 def _disk(world: World) -> PowerCutDisk:
@@ -833,7 +835,7 @@ def damage_in_a_closed_segment(patch: Patch) -> None:
 
 def _no_second_look(patch: Patch) -> None:
     def hasty(self, *, newest):
-        raise self._corrupt(self.key, self.byte, "at first sight")
+        raise read_errors.corrupt_segment(self.where, self.key, self.byte, "at first sight", offset=self.offset)
 
     patch.setattr(partition_reader.PartitionReader, "_look_again", hasty)
 

@@ -1226,8 +1226,8 @@ def the_newest_are_those_with_the_highest_offsets(patch: Patch) -> None:
 
 @found_by(ObjectStoreLog)
 def vacuum_does_not_wait(patch: Patch) -> None:
-    real = vacuum.decide
-    patch.setattr(vacuum, "decide", lambda *spent, now, grace: real(*spent, now=now, grace=timedelta()))
+    real = vacuum.due_for_removal
+    patch.setattr(vacuum, "due_for_removal", lambda *spent, now, grace: real(*spent, now=now, grace=timedelta()))
 
 
 @found_by(ObjectStoreLog)

@@ -133,7 +133,7 @@ def test_removing_what_is_contained_leaves_every_offset_where_it_was(ranges, sta
 def test_what_is_out_of_use_for_a_grace_goes(found, steps, removed, waiting, hours):
     spent = vacuum.out_of_use(found, record(*steps))
 
-    decision = vacuum.decide(spent, now=NOW, grace=GRACE)
+    decision = vacuum.due_for_removal(spent, now=NOW, grace=GRACE)
 
     assert (names(decision.remove), names(decision.waiting)) == (names(removed), names(waiting))
     assert decision.waiting_until == (None if hours is None else NOW + timedelta(hours=hours))

@@ -1,4 +1,4 @@
-"""Segments: their names, the trailer that completes a commit, and how a torn write differs from damage.
+"""Segments: their names, the commits in them, and which segments of a listing count.
 
 All functions are pure. docs/format.md describes the format.
 """
@@ -11,31 +11,20 @@ from typing import TYPE_CHECKING, NamedTuple
 from isal.isal_zlib import crc32
 from stringzilla import find
 
+from bucketlog.format.torn import Rest, classify
+from bucketlog.format.trailer import ALL_BEFORE_SYNCED as ALL_BEFORE_SYNCED
+from bucketlog.format.trailer import CRC_BYTES, TRAILER
+from bucketlog.format.trailer import TRAILER_BYTES as TRAILER_BYTES
+
 if TYPE_CHECKING:
     from collections.abc import Collection
 
 SEGMENT_BYTES_MAX = 64 * 1024 * 1024
 COMMIT_BYTES_MAX = 64 * 1024 * 1024
-TRAILER_BYTES = 51
-ALL_BEFORE_SYNCED = 0x01  # flag: everything before this commit was synced when it was written
 
 _OFFSET_DIGITS = 20
 _NAME = re.compile(r"([0-9]{20})(?:\.jsonl|-([0-9]{20})\.jsonl\.zst)")
 _TRAILER_BEGINS = b',"commit":"'
-_TRAILER = re.compile(rb',"commit":"([0-9a-f]{8})-([0-9a-f]{2})-([0-9a-f]{16})-([0-9a-f]{8})"}\n')
-# The end of a commit that the CRC does not cover: its own 8 digits, quote, brace, newline.
-_CRC_BYTES = 11
-# The bytes that are the same in all trailers, by their distance from its end.
-_FIXED = tuple(
-    (place - TRAILER_BYTES, byte)
-    for place, byte in enumerate(b',"commit":"________-__-________________-________"}\n')
-    if byte != ord("_")
-)
-_TEXT = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
-# Storage loses whole sectors. A shorter run of zero bytes is other damage, unless it touches the edge of a sector.
-_SECTOR_BYTES = 512
-_ZERO_RUN = re.compile(rb"\0+")
-_ZERO_RUN_BYTES = 16
 
 
 class Segment(NamedTuple):
@@ -60,13 +49,12 @@ class Span(NamedTuple):
 class Scan(NamedTuple):
     """The content of some bytes: whole commits, and possibly a rest from byte `end` on.
 
-    `rest` classifies it: "" (there is none), "partial" (it begins like a commit; it may still grow, or it was torn),
-    "torn" (pages that were never written), or "corrupt".
+    `rest` says what that is, or "" if there is none: see `bucketlog.format.torn.classify`.
     """
 
     spans: list[Span]
     end: int
-    rest: str
+    rest: Rest
 
 
 def segment_name(first: int) -> str:
@@ -105,7 +93,7 @@ def seal_commit(lines: bytes, *, events: int, flags: int, write_id: str) -> byte
 
 def read_trailer(data: bytes) -> tuple[int, int, str] | None:
     """Return (events, flags, write id) of the commit at the end of some bytes, or None; the CRC is not checked."""
-    found = _TRAILER.fullmatch(data, max(0, len(data) - TRAILER_BYTES))
+    found = TRAILER.fullmatch(data, max(0, len(data) - TRAILER_BYTES))
     return (int(found[1], 16), int(found[2], 16), found[3].decode()) if found else None
 
 
@@ -122,69 +110,19 @@ def scan(data: bytes, *, at: int = 0, complete: bool = True) -> Scan:
     view = memoryview(data)
     at_trailer = find(data, _TRAILER_BEGINS)
     while at_trailer >= 0:
-        found = _TRAILER.match(data, at_trailer)
+        found = TRAILER.match(data, at_trailer)
         if found is None:  # it is a member of a value in an event's data
             at_trailer = find(data, _TRAILER_BEGINS, at_trailer + 1)
             continue
         end = found.end()
-        if crc32(view[start : end - _CRC_BYTES]) != int(found[4], 16):
-            return Scan(spans, start, _classify(data, start, at))
+        if crc32(view[start : end - CRC_BYTES]) != int(found[4], 16):
+            return Scan(spans, start, classify(data, start, at))
         spans.append(Span(start, end, int(found[1], 16), int(found[2], 16), found[3].decode()))
         start = end
         at_trailer = find(data, _TRAILER_BEGINS, end)
     if start == len(data):
         return Scan(spans, start, "")
-    return Scan(spans, start, _classify(data, start, at) if complete else "partial")
-
-
-def _classify(data: bytes, start: int, at: int) -> str:
-    """Classify `data` from `start` on, where no whole commit begins; see `Scan.rest`."""
-    # Bytes that were synced before the break cannot be torn (I9).
-    later = [
-        flags for found in _TRAILER.finditer(data, start) if (flags := _whole_flags(data, found, start)) is not None
-    ]
-    if _never_written(data, start, at):
-        # If a later flag says that this was synced, the storage lost what it had confirmed.
-        return "corrupt" if any(flags & ALL_BEFORE_SYNCED for flags in later) else "torn"
-    if later or _TRAILER.search(data, start):
-        return "corrupt"  # an interrupted append leaves no trailer
-    return "corrupt" if _was_a_trailer(data, start) else "partial"
-
-
-def _was_a_trailer(data: bytes, start: int) -> bool:
-    """Return True if `data` ends with a damaged trailer, which means that it was written completely."""
-    end = len(data) - TRAILER_BYTES
-    if end < start or 2 * sum(data[place] == byte for place, byte in _FIXED) <= len(_FIXED):
-        return False
-    # A trailer is the last member of a line. A lookalike is inside a string or in another member's value.
-    line = _TEXT.sub(b"0", data[max(data.rfind(b"\n", start, end) + 1, start) : end])
-    depth = line.count(b"{") + line.count(b"[") - line.count(b"}") - line.count(b"]")
-    return depth == 1 and b'"' not in line and not line.endswith((b":", b"{"))
-
-
-def _whole_flags(data: bytes, trailer: re.Match[bytes], floor: int) -> int | None:
-    """Return the flags of the commit that ends with this trailer, or None if it is not whole or begins before `floor`.
-
-    The bytes before the commit are broken, so its start is found backwards, by the number of lines in its trailer.
-    """
-    start = trailer.end() - 1
-    for _ in range(int(trailer[1], 16)):
-        start = data.rfind(b"\n", floor, start)
-        if start < 0:
-            return None
-    start += 1
-    if crc32(memoryview(data)[start : trailer.end() - _CRC_BYTES]) != int(trailer[4], 16):
-        return None
-    return int(trailer[2], 16)
-
-
-def _never_written(data: bytes, start: int, at: int) -> bool:
-    """Return True if a run of zero bytes looks like sectors that were never written; JSON contains no zero byte."""
-    for found in _ZERO_RUN.finditer(data, start):
-        first, end = found.start() + at, found.end() + at
-        if end - first >= _ZERO_RUN_BYTES or first % _SECTOR_BYTES == 0 or end % _SECTOR_BYTES == 0:
-            return True
-    return False
+    return Scan(spans, start, classify(data, start, at) if complete else "partial")
 
 
 def chain(segments: Collection[Segment], *, start: int, floor: int) -> list[Segment]:

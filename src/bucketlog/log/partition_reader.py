@@ -171,7 +171,7 @@ class PartitionReader:
         if wanted < 0:
             wanted = self.bounds.start
         if wanted < self.bounds.start:
-            raise before_the_start(self, wanted)
+            raise before_the_start(self.where, self.partition, wanted, start=self.bounds.start)
         todo = [
             segment
             for segment, following in zip_longest(listed, listed[1:])
@@ -304,7 +304,7 @@ class PartitionReader:
                 (segment.key, segment.size), lambda: compacted_reading.open_segment(self.root, segment)
             )
         except DamageError as err:
-            raise damaged(self, err) from err
+            raise damaged(self.where, err, offset=self.offset) from err
 
     def _compacted(self, segment: Segment, wanted: int) -> Iterator[RawBatch]:
         """Read a compacted segment: from the block on that holds an offset, or all its commits."""
@@ -325,7 +325,7 @@ class PartitionReader:
                     self.byte = raw_batch.byte
                 yield raw_batch
         except DamageError as err:
-            raise damaged(self, err) from err
+            raise damaged(self.where, err, offset=self.offset) from err
 
     def check_compacted(self, segment: Segment) -> None:
         """Read a compacted segment whole and check every commit and its index, whether it counts or not.
@@ -338,7 +338,7 @@ class PartitionReader:
         try:
             compacted_reading.check_segment(self.root, segment)
         except DamageError as err:
-            raise damaged(self, err) from err
+            raise damaged(self.where, err, offset=self.offset) from err
 
     def check_reaches(self, wanted: int) -> None:
         """Check, once all was read, that the partition reaches an offset.
@@ -347,7 +347,7 @@ class PartitionReader:
             OffsetOutOfRangeError: It does not.
         """
         if self.offset < wanted:
-            raise beyond_the_end(self, wanted, self.offset)
+            raise beyond_the_end(self.where, self.partition, wanted, start=self.bounds.start, end=self.offset)
 
 
 def _fetched(root: Root, todo: list[Segment]) -> Iterator[tuple[Segment, bytes | None]]:

@@ -297,7 +297,7 @@ class PartitionView:
                 self.load()
                 return question()
         except DamageError as err:
-            raise damaged(self._reader, err) from err
+            raise damaged(self._reader.where, err, offset=self._reader.offset) from err
 
     def _learn(self, ids: list[str], first: int) -> None:
         self.ids.learn(ids, first)  # only of commits that count (I21)
@@ -327,4 +327,4 @@ class PartitionView:
         try:
             return decode_ids(memoryview(raw_batch.data)[: raw_batch.end], count=raw_batch.events)
         except (ValueError, msgspec.DecodeError) as err:
-            raise not_events(self._reader, raw_batch, err) from err
+            raise not_events(self._reader.where, raw_batch, err) from err

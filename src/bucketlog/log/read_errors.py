@@ -8,7 +8,6 @@ from bucketlog.errors import CorruptSegmentError, OffsetOutOfRangeError
 
 if TYPE_CHECKING:
     from bucketlog.format.compacted import DamageError
-    from bucketlog.log.partition_reader import PartitionReader
     from bucketlog.log.raw_batch import RawBatch
 
 
@@ -18,31 +17,27 @@ def corrupt_segment(where: str, key: str, byte: int, why: str, *, offset: int) -
     return CorruptSegmentError(msg, key=key, byte=byte, offset=offset)
 
 
-def damaged(reader: PartitionReader, err: DamageError) -> CorruptSegmentError:
+def damaged(where: str, err: DamageError, *, offset: int) -> CorruptSegmentError:
     """Return the error for a compacted segment that is not what was written."""
-    return corrupt_segment(reader.where, err.key, err.byte, err.why, offset=reader.offset)
+    return corrupt_segment(where, err.key, err.byte, err.why, offset=offset)
 
 
-def not_events(reader: PartitionReader, raw_batch: RawBatch, why: Exception) -> CorruptSegmentError:
+def not_events(where: str, raw_batch: RawBatch, why: Exception) -> CorruptSegmentError:
     """Return the error for lines that pass their checksums and are not the events that their commit counts."""
     why_not = f"its checksums are right, but it holds no events: {why}; was it written by another program?"
-    return corrupt_segment(reader.where, raw_batch.key, raw_batch.byte, why_not, offset=raw_batch.first)
+    return corrupt_segment(where, raw_batch.key, raw_batch.byte, why_not, offset=raw_batch.first)
 
 
-def before_the_start(reader: PartitionReader, wanted: int) -> OffsetOutOfRangeError:
+def before_the_start(where: str, partition: str, wanted: int, *, start: int) -> OffsetOutOfRangeError:
     """Return the error for an offset before the start of the log."""
-    start = reader.bounds.start
-    msg = (
-        f"read {reader.where}: offset {wanted} is before the start of the log, which was moved to {start}; begin there"
-    )
-    return OffsetOutOfRangeError(msg, partition=reader.partition, offset=wanted, start=start, next_offset=-1)
+    msg = f"read {where}: offset {wanted} is before the start of the log, which was moved to {start}; begin there"
+    return OffsetOutOfRangeError(msg, partition=partition, offset=wanted, start=start, next_offset=-1)
 
 
-def beyond_the_end(reader: PartitionReader, wanted: int, end: int) -> OffsetOutOfRangeError:
+def beyond_the_end(where: str, partition: str, wanted: int, *, start: int, end: int) -> OffsetOutOfRangeError:
     """Return the error for an offset beyond the end of the log."""
-    start = reader.bounds.start
     msg = (
-        f"read {reader.where}: offset {wanted} is beyond the end of the log, which begins at {start} and whose next "
+        f"read {where}: offset {wanted} is beyond the end of the log, which begins at {start} and whose next "
         f"offset is {end}; was it restored from a copy?"
     )
-    return OffsetOutOfRangeError(msg, partition=reader.partition, offset=wanted, start=start, next_offset=end)
+    return OffsetOutOfRangeError(msg, partition=partition, offset=wanted, start=start, next_offset=end)

@@ -250,7 +250,7 @@ def _built(
     except ValueError as err:
         if raw_batch is None:
             raise
-        raise not_events(reader, raw_batch, err) from err
+        raise not_events(reader.where, raw_batch, err) from err
 
 
 def _begun_before(builder: Builder, begin: int) -> Builder:

@@ -2,8 +2,9 @@
 
 A first run raises the floor to the end of the compacted segments. A grace later, by the storage's clock, the live
 segments below the floor are removed. Writers, readers and compactors trust a listing for half a grace, so none of them
-claims a name that became free. `floor_of` and `decide` are pure. A stale listing can only make them too cautious:
-bounds never go down and compacted segments never change.
+claims a name that became free. What to remove is decided by pure functions: `floor_of`, `covers`, `out_of_use` and
+`due_for_removal`. A stale listing can only make them too cautious: bounds never go down and compacted segments never
+change.
 """
 
 from __future__ import annotations
@@ -143,7 +144,7 @@ def out_of_use(found: Iterable[Segment], record: BoundsRecord) -> dict[Segment, 
     return since
 
 
-class Decision(NamedTuple):
+class Due(NamedTuple):
     """The segments to remove now, and those to remove later; from `waiting_until` on, all of them may be removed."""
 
     remove: list[Segment]
@@ -151,7 +152,7 @@ class Decision(NamedTuple):
     waiting_until: datetime | None
 
 
-def decide(spent: Mapping[Segment, datetime], *, now: datetime, grace: timedelta) -> Decision:
+def due_for_removal(spent: Mapping[Segment, datetime], *, now: datetime, grace: timedelta) -> Due:
     """Decide which of the unused segments to remove now.
 
     Args:
@@ -162,7 +163,7 @@ def decide(spent: Mapping[Segment, datetime], *, now: datetime, grace: timedelta
     # The grace counts from the moment that put a segment out of use (I24).
     later = {segment: since + grace for segment, since in spent.items() if now - since < grace}
     remove = [segment for segment in spent if segment not in later]
-    return Decision(remove, list(later), max(later.values(), default=None))
+    return Due(remove, list(later), max(later.values(), default=None))
 
 
 def _next(segment: Segment) -> int:
@@ -294,9 +295,9 @@ def _vacuum_partition(reader: PartitionReader, how: _How) -> PartitionVacuum:
         while batch := list(islice(listed, _KEYS_A_DELETE)):
             spent = out_of_use((segment for segment in batch if segment not in contained), record)
             if spent:
-                decision = decide(spent, now=removal.now(), grace=how.grace)
-                removal.remove(decision.remove)
-                removal.wait_for(decision.waiting, decision.waiting_until)
+                due = due_for_removal(spent, now=removal.now(), grace=how.grace)
+                removal.remove(due.remove)
+                removal.wait_for(due.waiting, due.waiting_until)
     return PartitionVacuum(
         reader.partition,
         before.floor,

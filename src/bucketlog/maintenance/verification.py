@@ -185,7 +185,7 @@ def _verify_index(reader: PartitionReader, segment: Segment, findings: _Findings
     except NotFoundError:
         return  # it was merged with others and removed; the segments that count now are read below
     except DamageError as err:
-        damage = damaged(reader, err)
+        damage = damaged(reader.where, err, offset=reader.offset)
     except CorruptSegmentError as err:
         damage = err
     else:

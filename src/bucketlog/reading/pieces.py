@@ -161,7 +161,7 @@ def pieces(reader: PartitionReader, raw_batches: Iterable[RawBatch], wanted: Fil
                         eager=eager,
                     )
                 except (ValueError, msgspec.DecodeError) as err:
-                    raise not_events(reader, raw_batch, err) from err
+                    raise not_events(reader.where, raw_batch, err) from err
                 if here < offset:
                     found = [event for event in found if event.offset is not None and event.offset >= offset]
                 if following != (stop := _cut_off(reader, following)):

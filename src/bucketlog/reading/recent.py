@@ -127,7 +127,7 @@ def _newest_in(state: StreamState, partitions: Sequence[str], wanted: Filter, n:
             # It was merged with others and removed since it was listed.
             return _newest_in(state, partitions, wanted, n)
         except DamageError as err:
-            raise damaged(reader, err) from err
+            raise damaged(reader.where, err, offset=reader.offset) from err
     return found.best()
 
 
@@ -215,7 +215,7 @@ def _events_of(
         )
     except (ValueError, msgspec.DecodeError) as err:
         raw_batch = RawBatch(block.first, block.events, lines, len(lines), segment.key, block.start, [])
-        raise not_events(reader, raw_batch, err) from err
+        raise not_events(reader.where, raw_batch, err) from err
     start = reader.bounds.start
     return [event for event in found if event.offset is not None and event.offset >= start]
 
@@ -241,5 +241,5 @@ def _by_id_in(state: StreamState, partition: str, event_id: str) -> Event | None
         except NotFoundError:
             return _by_id_in(state, partition, event_id)
         except DamageError as err:
-            raise damaged(reader, err) from err
+            raise damaged(reader.where, err, offset=reader.offset) from err
     return None

@@ -286,7 +286,12 @@ def _spans(reader: PartitionReader, after: int | None) -> list[_Span]:
     end = reader.end(listed)
     start = reader.bounds.start
     if after is not None and not start <= after <= end:
-        raise before_the_start(reader, after) if after < start else beyond_the_end(reader, after, end)
+        where, name = reader.where, reader.partition
+        raise (
+            before_the_start(where, name, after, start=start)
+            if after < start
+            else beyond_the_end(where, name, after, start=start, end=end)
+        )
     here = start if after is None else after
     found = []
     for one, following in zip_longest(listed, listed[1:]):
