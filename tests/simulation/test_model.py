@@ -1179,9 +1179,9 @@ def compaction_takes_the_growing_segment(patch: Patch) -> None:
 
 @found_by(ObjectStoreLog, DirectoryLog)
 def compaction_cuts_commits_at_the_start_of_the_log(patch: Patch) -> None:
-    def cut(raw_batch, offset):
-        raw_batch = raw_batch.starting_at(raw_batch, offset)
-        return raw_batch.first, raw_batch.data[: raw_batch.end], raw_batch.events
+    def cut(found, offset):
+        found = raw_batch.starting_at(found, offset)
+        return found.first, found.data[: found.end], found.events
 
     patch.setattr(compaction, "_commits_from", cut)
 
