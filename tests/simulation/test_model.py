@@ -39,6 +39,7 @@ from bucketlog.log import (
     partition_writer,
 )
 from bucketlog.log.bounds import read_bounds
+from bucketlog.log.raw_batch import starting_at
 from bucketlog.log.settings import SINGLE_PARTITION
 from bucketlog.maintenance import compaction, truncation, vacuum
 from bucketlog.reading import reader
@@ -1180,7 +1181,7 @@ def compaction_takes_the_growing_segment(patch: Patch) -> None:
 @found_by(ObjectStoreLog, DirectoryLog)
 def compaction_cuts_commits_at_the_start_of_the_log(patch: Patch) -> None:
     def cut(found, offset):
-        found = raw_batch.starting_at(found, offset)
+        found = starting_at(found, offset)
         return found.first, found.data[: found.end], found.events
 
     patch.setattr(compaction, "_commits_from", cut)
