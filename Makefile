@@ -6,8 +6,9 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PINNED := $(PIP) --constraint constraints.txt --build-constraint constraints.txt
 
-# Processes that tests run in. Coverage is measured in whole runs only, for its floors are for those.
-WORKERS ?= auto
+# Processes that tests run in: one more than there are processors, as tests wait for disks and servers.
+# Coverage is measured in whole runs only, for its floors are for those.
+WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 QUICK_TESTS := tests/unit tests/properties tests/simulation/test_histories.py \
 	tests/conformance/test_backends.py::TestMemory tests/conformance/test_backends.py::TestLocal \
 	tests/conformance/test_stores.py::TestMemory tests/conformance/test_stores.py::TestLocal

@@ -7,7 +7,7 @@ from io import StringIO
 import coverage
 import pytest
 
-# Percent of the lines and branches of src/bucketlog/<folder>/ that the unit tests without servers reach.
+# Percent of the lines and branches of src/bucketlog/<folder>/ that the unit tests reach, without servers and slow ones.
 FLOORS = {
     "format": 0,
     "log": 0,
@@ -36,6 +36,6 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     lines = config.stash.get(_LINES, [])
     if lines:
-        terminalreporter.section("branch coverage by the unit tests without servers")
+        terminalreporter.section("branch coverage by the quick unit tests")
     for line in lines:
         terminalreporter.write_line(line)

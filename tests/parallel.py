@@ -37,8 +37,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(TIMEOUT_SECONDS))
         servers = servers_of(item)
-        # Measuring takes about as long as testing. The unit tests say best what is not tested.
-        if servers or not item.path.is_relative_to(_MEASURED):
+        # Measuring takes about as long as testing, so it is done for the quick unit tests alone.
+        if servers or item.get_closest_marker("slow") or not item.path.is_relative_to(_MEASURED):
             item.add_marker("no_cover")
         if servers:
             item.add_marker("servers")
