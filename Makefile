@@ -9,9 +9,7 @@ PINNED := $(PIP) --constraint constraints.txt --build-constraint constraints.txt
 # Processes that tests run in: one more than there are processors, as tests wait for disks and servers.
 # Coverage is measured in whole runs only, for its floors are for those.
 WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
-QUICK_TESTS := tests/unit tests/properties tests/simulation/test_histories.py \
-	tests/conformance/test_backends.py::TestMemory tests/conformance/test_backends.py::TestLocal \
-	tests/conformance/test_stores.py::TestMemory tests/conformance/test_stores.py::TestLocal
+QUICK_TESTS := tests/unit tests/properties tests/simulation/test_histories.py
 COVERAGE := -p tests.coverage_floor --cov --cov-report=
 
 .DEFAULT_GOAL := help

@@ -12,7 +12,7 @@ import pytest
 
 SERVERS = ("ceph_rgw", "minio", "moto", "own_server")
 TIMEOUT_SECONDS = 300
-_MEASURED = Path(__file__).with_name("unit")
+_MEASURED = tuple(Path(__file__).parent / name for name in ("unit", "simulation/test_histories.py"))
 
 # Declared here for an installation that lacks the plugins, such as one with nothing but `bucketlog[testing]`.
 _MARKS_OF_PLUGINS = (
@@ -37,8 +37,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(TIMEOUT_SECONDS))
         servers = servers_of(item)
-        # Measuring takes about as long as testing, so it is done for the quick unit tests alone.
-        if servers or item.get_closest_marker("slow") or not item.path.is_relative_to(_MEASURED):
+        # Measuring takes about as long as testing, so it is done for the quick tests of the core alone.
+        if servers or item.get_closest_marker("slow") or not any(map(item.path.is_relative_to, _MEASURED)):
             item.add_marker("no_cover")
         if servers:
             item.add_marker("servers")

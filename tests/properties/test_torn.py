@@ -28,6 +28,7 @@ def whole(tmp_path_factory):
     return folder, start, segment.stat().st_size
 
 
+@pytest.mark.slow
 def test_write_torn_at_any_byte_is_ignored_then_moved_aside(whole, tmp_path):
     folder, start, end = whole
     content = (folder / "streams" / "s" / "0" / f"{0:020d}.jsonl").read_bytes()

@@ -40,6 +40,7 @@ def forked(body: str) -> tuple[list[str], str]:
     return ran.stdout.split(), ran.stderr
 
 
+@pytest.mark.slow
 def test_callbacks_run_in_the_order_in_which_they_were_registered():
     ran, said = forked("parts = [Part('1'), Part('2')]; after_fork_in_child(function); parts.append(Part('3'))")
 
@@ -47,6 +48,7 @@ def test_callbacks_run_in_the_order_in_which_they_were_registered():
     assert said == ""
 
 
+@pytest.mark.slow
 def test_object_that_is_gone_is_not_called():
     ran, said = forked("part = Part('gone'); kept = Part('kept'); del part")
 
@@ -54,6 +56,7 @@ def test_object_that_is_gone_is_not_called():
     assert said == ""
 
 
+@pytest.mark.slow
 def test_callback_that_raises_is_reported_and_the_others_still_run():
     ran, said = forked("parts = [Part('1'), Part('2', fails=True), Part('3')]")
 
@@ -61,6 +64,7 @@ def test_callback_that_raises_is_reported_and_the_others_still_run():
     assert "ValueError: 2" in said
 
 
+@pytest.mark.slow
 def test_child_of_a_child_calls_them_too():
     ran, _ = forked("part = Part('1')\nif os.fork():\n    os.wait()\n    os._exit(0)")
 

@@ -107,6 +107,7 @@ def test_what_one_surface_writes_the_other_reads(storage):
     assert sync.checkpoints.load("async").value == 2
 
 
+@pytest.mark.slow
 def test_every_way_to_read_agrees_with_the_sync_one(storage):
     sync = storage.open().stream("days", partition_by="day")
     sync.append([event(n, days=n % 3, subject=f"s{n % 4}", tags=("t",) if n % 2 else ()) for n in range(40)])
@@ -282,6 +283,7 @@ def test_help_of_an_async_method_says_that_it_is_awaited():
     assert "store = await bucketlog.aopen(url)" in inspect.getdoc(bucketlog.aopen)
 
 
+@pytest.mark.slow
 def test_aopen_can_be_awaited(storage):
     async def main():
         store = await open_async(storage)
@@ -292,6 +294,7 @@ def test_aopen_can_be_awaited(storage):
     assert run(main()) == storage.backend.url
 
 
+@pytest.mark.slow
 def test_stream_of_the_async_store_can_be_subscribed_to(storage):
     async def main():
         async with open_async(storage) as store:
@@ -400,6 +403,7 @@ def test_error_comes_after_the_events_that_were_read_before_it(storage):
     assert run(main()) == ["e0", "e1", "e2", "e3"]
 
 
+@pytest.mark.slow
 def test_tail_reports_damage_every_time(storage):
     sync = storage.open().stream("orders")
     sync.append(event(0))
@@ -418,6 +422,7 @@ def test_tail_reports_damage_every_time(storage):
     run(main())
 
 
+@pytest.mark.slow
 def test_failed_commit_of_a_writer_returns_its_events(storage):
     async def main():
         async with open_async(storage) as store:
@@ -435,6 +440,7 @@ def test_failed_commit_of_a_writer_returns_its_events(storage):
 # -- cancellation ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_leaving_the_loop_over_a_tail_ends_it_at_once(storage):
     storage.open().stream("orders").append([event(0), event(1)])
 
@@ -452,6 +458,7 @@ def test_leaving_the_loop_over_a_tail_ends_it_at_once(storage):
     assert time.monotonic() - began < 5
 
 
+@pytest.mark.slow
 def test_closing_the_store_ends_a_tail_that_waits(storage):
     async def main():
         async with open_async(storage) as store:
@@ -466,6 +473,7 @@ def test_closing_the_store_ends_a_tail_that_waits(storage):
     assert run(main()) < 5
 
 
+@pytest.mark.slow
 def test_closed_tail_yields_nothing_more_and_keeps_its_cursor(storage):
     storage.open().stream("orders").append([event(0), event(1), event(2)])
 
@@ -479,6 +487,7 @@ def test_closed_tail_yields_nothing_more_and_keeps_its_cursor(storage):
     run(main())
 
 
+@pytest.mark.slow
 def test_cancelled_tail_ends_when_its_block_does(storage):
     async def main():
         async with open_async(storage) as store:
@@ -498,6 +507,7 @@ def test_cancelled_tail_ends_when_its_block_does(storage):
     assert run(main()) < 5
 
 
+@pytest.mark.slow
 def test_timeouts_lose_no_event_of_a_tail(storage):
     """`wait_for` cancels the waiting `anext`; a later one returns what it would have returned."""
 
@@ -521,6 +531,7 @@ def test_timeouts_lose_no_event_of_a_tail(storage):
     assert timeouts > 0
 
 
+@pytest.mark.slow
 def test_cancellation_loses_no_event_of_a_reader(storage):
     storage.open().stream("orders").append([event(number) for number in range(2000)])
 
@@ -545,6 +556,7 @@ def test_cancellation_loses_no_event_of_a_reader(storage):
     assert cursor == {"0": 2000}
 
 
+@pytest.mark.slow
 def test_cancelled_append_is_written_or_not_but_never_half(storage):
     async def main():
         async with open_async(storage) as store:
@@ -566,6 +578,7 @@ def test_cancelled_append_is_written_or_not_but_never_half(storage):
         assert f"e{2 * number}" in found
 
 
+@pytest.mark.slow
 def test_cancelled_opening_leaves_nothing_open(tmp_path):
     class Slow:
         closed = 0
@@ -623,6 +636,7 @@ def test_event_loop_runs_while_a_call_waits(storage):
 # -- cursors -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_cursor_of_an_async_reader_is_right_at_every_event(storage):
     sync = storage.open().stream("orders", partition_by="subject")
     for number in range(12):
@@ -648,6 +662,7 @@ def test_cursor_of_an_async_reader_is_right_at_every_event(storage):
     run(main())
 
 
+@pytest.mark.slow
 def test_cursor_of_a_filtered_async_tail_moves_past_skipped_events(storage):
     sync = storage.open().stream("orders")
     sync.append([event(0, type="wanted"), event(1), event(2)])

@@ -205,6 +205,7 @@ PATHS = [
 ]
 
 
+@pytest.mark.slow
 def test_names_that_try_paths_never_leave_the_root(tmp_path):
     root = tmp_path / "deep" / "below" / "store"
     with bucketlog.open(root) as store:
@@ -340,6 +341,7 @@ def test_refused_credentials_are_told(status, code):
         assert {request.method for request in server.requests} == {"GET"}
 
 
+@pytest.mark.slow
 @pytest.mark.timed
 def test_unreachable_server_is_told_soon():
     with FakeServer() as server:

@@ -30,6 +30,7 @@ def test_what_was_added_is_found_one_by_one_and_all_at_once(added, bits):
     assert bloom.may_hold_many(words, bloom.hash_texts(added)).all()
 
 
+@pytest.mark.slow
 @given(st.lists(texts, max_size=30), st.lists(texts, min_size=1, max_size=30))
 def test_all_ways_to_ask_agree(added, asked):
     words = filter_of(added)

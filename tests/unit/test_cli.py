@@ -60,6 +60,7 @@ def table(output):
 # -- append ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_append_stores_an_event_with_all_that_was_said_of_it(run):
     options = "--type t --id i --subject s --source o --tag a --tag b --meta k=v=w --time 2026-02-05T13:00+01:00"
 
@@ -356,6 +357,7 @@ def test_checkpoints_are_listed_and_shown(run, store):
     assert datetime.fromisoformat(record["updated"]) == saved.updated
 
 
+@pytest.mark.slow
 def test_snapshots_are_listed_and_shown(run, store):
     noon = datetime(2026, 2, 5, 12, tzinfo=UTC)
     store.snapshots.save("state", {"n": 1}, at=noon, cursor={"0": 3})
@@ -536,6 +538,7 @@ def test_import_of_csv_maps_columns_to_fields(run):
     assert stored[0].time == datetime(2026, 2, 5, 10, tzinfo=UTC)
 
 
+@pytest.mark.slow
 def test_importing_again_adds_nothing_and_a_longer_file_only_what_is_new(run):
     command = ("import", "store", "orders", "orders.csv", "--type", "t", "--json")
     Path("orders.csv").write_text(ORDERS_CSV)
@@ -577,6 +580,7 @@ def test_a_column_named_commit_is_kept_unless_it_is_a_segment_s(run):
     assert json.loads(run("read", "store", "builds", "--json")[1])["data"] == {"commit": "5f3a9c1"}
 
 
+@pytest.mark.slow
 def test_the_name_or_an_option_says_the_format_of_a_file(run):
     Path("a.tsv").write_text("x\ty\n1,5\t2\n")
     Path("a.txt").write_text("x;y\n3;4\n")
@@ -593,6 +597,7 @@ def test_the_name_or_an_option_says_the_format_of_a_file(run):
         ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("bad", "why"),
     [

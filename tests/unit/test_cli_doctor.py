@@ -83,6 +83,7 @@ def test_memory_is_well_and_nothing_is_left_in_it(memory):
     assert (diagnosis.url, diagnosis.backend) == (memory.url, "memory")
 
 
+@pytest.mark.slow
 def test_a_store_and_its_directory_stay_as_they_are(tmp_path, run):
     run("append", tmp_path, "orders", "{}", "--type", "t")
     before = sorted(tmp_path.rglob("*"))
@@ -324,6 +325,7 @@ def test_a_missing_bucket_ends_with_1_and_says_what_to_do(run, s3_url, s3_args):
     assert "-> create the bucket, or correct the URL" in out
 
 
+@pytest.mark.slow
 def test_a_server_that_is_not_there_ends_with_1(run):
     keys = ["-o", "access_key_id=k", "-o", "secret_access_key=s"]
 

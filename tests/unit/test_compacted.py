@@ -125,6 +125,7 @@ anything = st.builds(
 # -- what is in them ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @given(anything)
 @fewer
 def test_all_blocks_unpack_to_the_same_bytes(one):
@@ -154,12 +155,14 @@ def test_blocks_are_whole_lines_and_follow_one_another_without_holes(one):
     assert segment.summary.size == len(one.lines)
 
 
+@pytest.mark.slow
 @given(commits, st.integers(1, 5))
 @fewer
 def test_the_bytes_do_not_depend_on_how_the_commits_were_handed_over(some, at_a_time):
     assert made(some, at_a_time=at_a_time).content == made(some).content
 
 
+@pytest.mark.slow
 @given(anything)
 @fewer
 def test_the_summary_says_what_the_times_and_ids_range_over(one):
@@ -189,6 +192,7 @@ def test_a_line_that_is_no_event_and_a_wrong_number_of_them_are_refused():
         zoneless.finish()
 
 
+@pytest.mark.slow
 def test_a_builder_knows_about_how_large_its_segment_is():
     chance = random.Random(5)
     for size in (20, 300, 5000):
@@ -268,6 +272,7 @@ def test_ids_that_ascend_with_time_are_found_by_ranges_alone():
     assert segment.places_of(uuid7(5000, chance)) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "make_id",
     [
@@ -302,6 +307,7 @@ def test_other_ids_are_found_by_filter_and_hash_in_few_blocks_and_few_reads(make
     assert len(reads) < 60
 
 
+@pytest.mark.slow
 def test_ids_whose_hashes_meet_are_all_found(monkeypatch):
     real = compacted.bloom.hash_text
     crowded = lambda text, kind=b"": 7 << 60 | 5 << 32 | real(text) & 0xFFFFFFFF  # noqa: E731  (one upper half for all)
@@ -391,6 +397,7 @@ def by_frames(content):
         return "damaged"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("in_order", [True, False], ids=["ids in order", "ids at random"])
 def test_a_change_of_any_byte_is_harmless_or_told(in_order):
     chance = random.Random(3)

@@ -277,6 +277,7 @@ def test_progress_is_told_of_all_that_is_read(storage):
     assert reads[-1] >= sum(one.bytes_before for one in done)
 
 
+@pytest.mark.slow
 def test_a_progress_that_raises_ends_the_compaction_and_nothing_is_lost(storage):
     stream = storage.open().stream("s")
     append_some(stream, 12)
@@ -436,6 +437,7 @@ def test_a_log_that_begins_inside_of_a_commit_is_compacted(storage, before):
     assert any(one.next - one.first > 16 for one in counting(stream))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["memory", "put"])
 def test_a_compaction_that_is_overtaken_by_a_truncation_anywhere_harms_nothing(kind, tmp_path):
     for nth in itertools.count(1):
@@ -727,6 +729,7 @@ def test_several_compactors_of_different_views_overlap_and_nothing_is_doubled(st
     assert stream.verify().problems == ()
 
 
+@pytest.mark.slow
 def test_compactors_writers_readers_and_tails_work_side_by_side(storage):
     writers, each = 3, 40
     storage.open().stream("s").append(event(-1))

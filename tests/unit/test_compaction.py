@@ -84,6 +84,7 @@ listings = st.lists(st.tuples(st.booleans(), sizes), max_size=60).map(
 # -- what is merged ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @given(listings)
 def test_every_live_segment_is_merged_and_runs_are_neighbours_that_share_nothing(counting):
     before = list(counting)
@@ -134,6 +135,7 @@ def test_what_another_compactor_left_between_is_filled_in():
 
 
 # (I25)
+@pytest.mark.slow
 @given(
     st.lists(st.lists(sizes, max_size=20), min_size=1, max_size=60),
     st.sampled_from([0.05, 0.2, 0.5, 0.95]),
@@ -229,6 +231,7 @@ class Commits:
             yield RawBatch(offset, 1, data, len(data), "0.jsonl", 0, [Span(0, len(data), 1, 1, f"{offset:016x}")])
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(10, 8000), min_size=1, max_size=40), st.integers(1000, 6000), st.integers(0, 3000))
 @settings(max_examples=60)
 def test_no_segment_is_larger_than_one_put_takes_and_none_is_made_needlessly(commit_sizes, bytes_max, margin):

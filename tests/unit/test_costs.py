@@ -104,6 +104,7 @@ def test_the_newest_of_a_subject_take_a_handful_of_ranged_reads(compacted_url):
         assert len(backend.of_segments()) <= 3
 
 
+@pytest.mark.slow
 def test_one_event_takes_a_handful_of_ranged_reads(compacted_url):
     store, _ = cold(compacted_url)
     event = next(iter(store.stream("s").read({"0": EVENTS // 3})))
@@ -160,6 +161,7 @@ print(stream.cursor()["0"])
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", ["one", "many"])
 def test_the_first_append_of_a_cold_writer_loads_neither_numpy_nor_zstandard(tmp_path, count):
     url = (tmp_path / "store").as_uri()

@@ -17,6 +17,7 @@ from bucketlog.testing.clocks import FakeClock
 CURSORS = st.dictionaries(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), st.integers(0, 2**63 - 1))
 
 
+@pytest.mark.slow
 @given(CURSORS)
 def test_a_cursor_comes_back_from_json_pickle_and_copies(offsets):
     cursor = Cursor(offsets)
@@ -71,6 +72,7 @@ def test_advancing_moves_one_partition_and_leaves_the_old_cursor_alone():
     assert cursor == {"a": 1}
 
 
+@pytest.mark.slow
 @given(CURSORS, CURSORS)
 def test_merging_takes_the_farther_of_the_two_everywhere(one, other):
     merged = Cursor(one).merge(other)

@@ -56,6 +56,7 @@ def by_name(paths):
 # -- compose files -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @by_name(COMPOSE_FILES)
 def test_compose_file_fits_the_published_schema(path):
     command = [tool("check-jsonschema"), "--builtin-schema", "vendor.compose-spec", str(path)]

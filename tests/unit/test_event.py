@@ -192,6 +192,7 @@ def test_times_are_written_as_utc_to_the_microsecond():
     assert b'"time":"2026-10-25T01:30:00.000001Z"' in written(event(time=berlin))
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(st.lists(events, max_size=3), st.booleans())
 def test_what_is_read_equals_what_was_written(batch, eager):

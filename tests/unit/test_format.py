@@ -662,6 +662,7 @@ def test_other_programs_read_a_compacted_segment_as_json_lines(tmp_path):
         assert len(list(lines_of(printed, newest=False))) == len(events)
 
 
+@pytest.mark.slow
 def test_every_byte_of_a_compacted_segment_is_checked(tmp_path, monkeypatch):
     monkeypatch.setattr(compacting, "BLOCK_BYTES", 700)
     compacted_store(tmp_path, event_id=at_random, commits=[1, 36, 3])

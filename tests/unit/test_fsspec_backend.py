@@ -104,6 +104,7 @@ def test_local_filesystems_become_the_local_backend(tmp_path):
         open_fsspec(f"local://{tmp_path}/missing", {}, create=False)
 
 
+@pytest.mark.slow
 def test_filesystem_of_everything_needs_a_path():
     for fs in (LocalFileSystem(), fsspec.filesystem("s3", key="k", secret="s")):
         with pytest.raises(InvalidURLError, match=r"pair \(filesystem, path\)"):
@@ -298,6 +299,7 @@ def test_conditional_put_is_sent_once_whatever_the_answer(status, code, error, c
     assert len(server.requests) == 1
 
 
+@pytest.mark.slow
 def test_condition_is_sent_in_the_form_that_the_server_takes():
     with FakeServer([STORED]) as server:
         backend = open_at(server)
@@ -325,6 +327,7 @@ def test_put_whose_answer_is_lost_leaves_the_outcome_open(condition):
     assert {request.body for request in server.requests} == {b"bytes"}
 
 
+@pytest.mark.slow
 def test_put_that_never_left_says_so():
     with socket.create_server(("127.0.0.1", 0)) as free:
         endpoint = f"http://127.0.0.1:{free.getsockname()[1]}"
@@ -334,6 +337,7 @@ def test_put_that_never_left_says_so():
         backend.put("a", b"bytes", if_version=ABSENT)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trouble", [SILENT, found("bytes" * 1000)[:-2500]], ids=["silent", "cut in the answer"])
 def test_read_outlives_a_connection_that_is_lost(trouble, monkeypatch):
     with FakeServer([found("first"), trouble, found("bytes")]) as server:
@@ -355,6 +359,7 @@ def test_listing_outlives_a_connection_that_stays_silent(monkeypatch):
         assert list(backend.list("")) == []
 
 
+@pytest.mark.slow
 def test_silent_server_is_given_up(monkeypatch):
     assert 2 * s3fs._ANSWER_SECONDS < 10, "reported within 10 seconds"
     monkeypatch.setattr(s3fs, "_ANSWER_SECONDS", 0.5)
@@ -379,6 +384,7 @@ def test_missing_credentials_are_reported():
     assert server.requests == []
 
 
+@pytest.mark.slow
 def test_delete_that_was_refused_for_one_key_is_reported():
     body = (
         "<DeleteResult><Error><Key>prefix/b</Key><Code>AccessDenied</Code><Message>no</Message></Error></DeleteResult>"

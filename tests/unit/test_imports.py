@@ -138,6 +138,7 @@ def test_the_core_imports_no_application_and_not_the_package_itself(module):
     assert wrong == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", [module for module in MODULES if is_application(module)])
 def test_an_application_uses_the_public_surface_alone(module):
     own = ".".join(module.split(".")[:2])
@@ -228,6 +229,7 @@ def loaded_by(program: str) -> set[str]:
     return set(json.loads(done.stdout.splitlines()[-1]))
 
 
+@pytest.mark.slow
 def test_importing_bucketlog_loads_no_backend_and_no_client_library():
     loaded = loaded_by("import bucketlog")
 
@@ -235,6 +237,7 @@ def test_importing_bucketlog_loads_no_backend_and_no_client_library():
     assert loaded.isdisjoint(CLIENT_LIBRARIES | EXTRAS | {"bucketlog_backends"})
 
 
+@pytest.mark.slow
 def test_a_local_store_is_opened_written_and_read_without_any_client_library(tmp_path):
     loaded = loaded_by(
         f"import bucketlog\n"

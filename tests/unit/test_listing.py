@@ -68,6 +68,7 @@ def test_newest_segment_is_the_last_one_that_is_not_below_the_floor(steps, repea
     assert (found and found.first) == expected
 
 
+@pytest.mark.slow
 @given(st.lists(st.sampled_from([1, 3, 5_000, 10**6]), max_size=50), st.integers(0, 10**7), st.integers(0, 10_000))
 @settings(max_examples=200, deadline=None)
 def test_an_offset_is_found_in_the_segment_before_it(steps, offset, floor):

@@ -363,6 +363,7 @@ def test_race_to_make_an_object_has_one_winner(open_handle: Callable[[], LocalBa
             assert handles[0].get(key).data == b"%d" % won.index(True)
 
 
+@pytest.mark.slow
 def test_compare_and_set_of_many_handles_loses_no_update(open_handle: Callable[[], LocalBackend]) -> None:
     handles = [open_handle() for _ in range(8)]
     handles[0].put("count", b"0")
@@ -455,6 +456,7 @@ def test_put_in_a_new_folder_makes_every_name_above_it_durable(
     assert synced == above  # the handle that made the folders may have stalled before syncing them
 
 
+@pytest.mark.slow
 def test_killed_put_is_invisible(root: Path, backend: LocalBackend) -> None:
     script = (
         "import os, signal, sys\n"
@@ -1030,6 +1032,7 @@ print(locked_by_another())
 )
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
 def test_forked_child_drops_the_lock_of_its_parent_without_unlocking_it(root: Path) -> None:
     ran = run_script(FORK_BESIDE_A_HOLDER, root)
@@ -1038,6 +1041,7 @@ def test_forked_child_drops_the_lock_of_its_parent_without_unlocking_it(root: Pa
     assert ran.stdout.split("\n") == ["False", "None", "True", "[]", "b'01'", "False", ""]
 
 
+@pytest.mark.slow
 def test_child_forked_inside_a_lock_cannot_unlock_it(root: Path) -> None:
     ran = run_script(FORK_INSIDE_A_LOCK, root)
 
@@ -1109,6 +1113,7 @@ def test_handle_that_ends_closes_its_files(root: Path, how: str) -> None:
     assert open_files_below(root) == 0
 
 
+@pytest.mark.slow
 def test_too_many_open_files_make_room_by_closing_idle_ones(root: Path) -> None:
     script = (
         "import resource, sys\n"
@@ -1143,6 +1148,7 @@ def test_watch_wakes_when_its_folder_is_created(backend: LocalBackend, other: Lo
     watch.close()
 
 
+@pytest.mark.slow
 def test_watch_outlives_the_removal_of_its_folder(backend: LocalBackend, root: Path) -> None:
     backend.put("folder/key", b"")
     watch = backend.watch("folder/")
@@ -1319,6 +1325,7 @@ def test_closed_watch_leaves_no_thread_and_no_file(backend: LocalBackend, exists
     assert len(os.listdir("/proc/self/fd")) <= files  # noqa: PTH208  (only counted)
 
 
+@pytest.mark.slow
 def test_watch_works_in_a_forked_child(root: Path) -> None:
     script = (
         "import os, sys\n"

@@ -322,6 +322,7 @@ def test_backends_that_are_shipped_are_those_of_the_entry_points():
     assert installed == SHIPPED
 
 
+@pytest.mark.slow
 def test_opening_a_store_of_a_shipped_backend_reads_no_metadata_of_what_is_installed(tmp_path):
     program = f"""
 import sys, bucketlog

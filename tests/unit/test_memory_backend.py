@@ -303,6 +303,7 @@ print(handle.get("f/key").data, watch.wait(0))
 """
 
 
+@pytest.mark.slow
 def test_forked_child_has_a_copy_and_locks_of_its_own() -> None:
     # Newer versions of Python warn about a fork in a process with threads, which is what this tests.
     command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORKING]

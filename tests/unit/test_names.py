@@ -103,6 +103,7 @@ def test_no_two_names_share_a_file(one, other):
         assert parts[0] != parts[1]
 
 
+@pytest.mark.slow
 @given(names, names)
 @example("con", "CON")
 @example("é", "É")

@@ -57,6 +57,7 @@ def test_no_path_leaves_the_root(place, objects, tmp_path):
         assert not {"", ".", ".."} & set(key.split("/"))
 
 
+@pytest.mark.slow
 @given(
     st.lists(
         st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0/"), min_size=1, max_size=9), min_size=1

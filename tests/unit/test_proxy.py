@@ -130,6 +130,7 @@ def test_late_request_reaches_the_server_when_its_client_has_given_up(network, s
     assert server.bodies == [BODY]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "acted"), [(Kind.SILENT_BEFORE, False), (Kind.SILENT_AFTER, True)])
 def test_silence_lasts_until_the_client_has_had_enough(network, server, client, kind, acted):
     meet(network, kind)

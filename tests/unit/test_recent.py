@@ -109,6 +109,7 @@ steps = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(
     partition_by=st.sampled_from(["single", "subject", "day", "hash:3"]),
     put=st.booleans(),

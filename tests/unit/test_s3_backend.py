@@ -524,6 +524,7 @@ def test_put_without_a_clear_answer_is_sent_once_and_leaves_the_outcome_open(unc
     assert len(server.requests) == 1
 
 
+@pytest.mark.slow
 def test_put_to_a_silent_server_leaves_the_outcome_open(monkeypatch):
     monkeypatch.setattr(s3, "PUTS", Traffic(timeout_seconds=1, silence_seconds=1, retries=0))
     with serve(SILENT) as server, pytest.raises(OutcomeUnknownError, match="no answer came in time"):
@@ -547,6 +548,7 @@ def test_put_to_a_host_without_a_name_never_left():
         backend.put("a", b"bytes", if_version=ABSENT)
 
 
+@pytest.mark.slow
 def test_put_to_a_host_that_does_not_take_connections_never_left(monkeypatch):
     monkeypatch.setattr("bucketlog_backends.s3.connections._CONNECT_SECONDS", 1)
     with contextlib.ExitStack() as opened:
@@ -563,6 +565,7 @@ def test_put_to_a_host_that_does_not_take_connections_never_left(monkeypatch):
             open_s3(URL, {"endpoint_url": endpoint, **KEYS}, create=True).put("a", b"bytes", if_version=ABSENT)
 
 
+@pytest.mark.slow
 @pytest.mark.timed
 def test_unreachable_server_is_reported_within_ten_seconds():
     backend = open_s3(URL, {"endpoint_url": f"http://127.0.0.1:{_closed_port()}", **KEYS}, create=True)
@@ -574,6 +577,7 @@ def test_unreachable_server_is_reported_within_ten_seconds():
     assert time.monotonic() - begun < 10
 
 
+@pytest.mark.slow
 def test_read_outlives_a_connection_that_stays_silent(monkeypatch):
     monkeypatch.setattr(s3, "READS", replace(READS, silence_seconds=1))
 
@@ -585,6 +589,7 @@ def test_read_outlives_a_connection_that_stays_silent(monkeypatch):
         assert list(open_at(server).list("")) == []
 
 
+@pytest.mark.slow
 def test_silent_server_is_given_up_after_two_attempts(monkeypatch):
     assert READS.silence_seconds < connections._RETRY_SECONDS < 2 * READS.silence_seconds < 9, (
         "reported within 10 seconds"
@@ -598,6 +603,7 @@ def test_silent_server_is_given_up_after_two_attempts(monkeypatch):
     assert len(server.requests) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trouble", [refusal(503, "SlowDown"), refusal(500), DROPPED], ids=["503", "500", "dropped"])
 def test_reads_lists_and_deletes_are_tried_again(trouble):
     with serve(trouble, found("bytes")) as server:
@@ -710,6 +716,7 @@ def test_other_objects_are_not_wrapped(other):
     assert from_object(other) is None
 
 
+@pytest.mark.slow
 def test_modules_load_no_client_library():
     libraries = {"obstore", "boto3", "botocore", "fsspec", "s3fs"}
     script = (
@@ -729,6 +736,7 @@ def test_missing_library_is_reported_with_the_extra_that_brings_it(monkeypatch, 
         open_s3(URL, options, create=True)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 def test_forked_child_is_refused_instead_of_hanging():
     script = """

@@ -203,6 +203,7 @@ def may_be_torn(data: bytes, at: int) -> bool:
 
 
 # (I7)
+@pytest.mark.slow
 @pytest.mark.parametrize("flags", [0, ALL_BEFORE_SYNCED])
 def test_every_change_of_one_byte_is_detected(flags):
     """crc_without_its_own_fields, damage_in_a_closed_segment"""
@@ -264,6 +265,7 @@ def test_the_name_of_a_live_segment_tells_its_first_offset(first, size):
 
 
 # (I1)
+@pytest.mark.slow
 @given(st.lists(st.integers(0, 10**20 - 1)))
 def test_names_sort_as_their_offsets_do(offsets):
     assert sorted(map(segment_name, offsets)) == [segment_name(offset) for offset in sorted(offsets)]

@@ -130,6 +130,7 @@ def test_no_two_pairs_of_name_and_time_share_a_file():
 
 
 # Both share a file name of 255 bytes, with `__` between them and `.json` after them; each `__` in a key takes 5 bytes.
+@pytest.mark.slow
 @given(names(100), names(56) | st.datetimes(timezones=st.just(UTC)))
 @example("00::::" + "\x80" * 5 + "\u0800", "00::::" + "\x80" * 5 + "\u0800")
 def test_a_file_name_decodes_to_the_name_and_the_time(name, at):
@@ -243,6 +244,7 @@ def test_replacing_by_equal_content_writes_nothing(place):
     assert root.backend.count("put") == before
 
 
+@pytest.mark.slow
 def test_a_state_that_cannot_be_encoded_leaves_the_old_one_alone(snapshots):
     snapshots.save("s", 1, at=NOON)
 

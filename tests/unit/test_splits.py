@@ -212,6 +212,7 @@ def stretches(draw):
     return made
 
 
+@pytest.mark.slow
 @given(stretches(), st.integers(1, 12))
 def test_parts_hold_each_event_once_in_order(made, n):
     parts = _part_evenly(made, n)
@@ -226,6 +227,7 @@ def test_parts_hold_each_event_once_in_order(made, n):
     assert all(parts)
 
 
+@pytest.mark.slow
 @given(stretches(), st.integers(1, 12))
 def test_parts_are_of_about_equal_size(made, n):
     total = sum(one.size for one in made)
@@ -384,6 +386,7 @@ def expected_of(stream):
     return [(one.partition, one.offset, one.id, one.data) for one in stream.read()]
 
 
+@pytest.mark.slow
 def test_processes_read_the_splits_of_a_directory(pool, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with bucketlog.open("./store") as store:
@@ -431,6 +434,7 @@ def test_a_pickled_split_equals_the_one_it_was_made_from(tmp_path):
     assert len({first, second, pickle.loads(pickle.dumps(first))}) == 2
 
 
+@pytest.mark.slow
 def test_a_pickled_split_names_public_classes_alone_and_loads_in_another_process(tmp_path):
     with bucketlog.open(tmp_path / "store") as store:
         fill(store.stream("s"))

@@ -448,6 +448,7 @@ def test_cursor_before_the_start_is_told(storage):
 # -- limits ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_batch_over_64_mib_is_refused_whole(tmp_path):
     with Storage("memory", tmp_path).open() as store:
         stream = store.stream("orders")

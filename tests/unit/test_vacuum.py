@@ -96,6 +96,7 @@ ranges = st.sets(st.tuples(st.integers(0, 8), st.integers(1, 8)).map(lambda one:
 
 
 # (I27)
+@pytest.mark.slow
 @given(ranges=ranges, start=st.integers(0, 8))
 def test_removing_what_is_contained_leaves_every_offset_where_it_was(ranges, start):
     found = [compacted(*one) for one in sorted(ranges)]
