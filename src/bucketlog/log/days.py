@@ -101,7 +101,7 @@ class Days:
             )
             raise StreamSettingsError(msg)
 
-    def look_anew(self) -> None:
+    def invalidate(self) -> None:
         """Stop trusting what was listed before."""
         self.known.clear()
         self._next_look = float("-inf")

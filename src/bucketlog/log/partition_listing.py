@@ -45,7 +45,7 @@ class PartitionListing:
         self._age = None
 
     def list_segments(self, *, near: int = 0, stop: int | None = None, boundary: int = 0) -> list[Segment]:
-        """List the partition's segments anew and return those that count, in order.
+        """List the partition's segments again and return those that count, in order.
 
         Args:
             near: An offset that is to be read. Segments that end before it may be left out.
@@ -126,7 +126,7 @@ class PartitionListing:
     def _first_to_list(self, near: int, boundary: int) -> int:
         """Return an offset at or before `near` where a segment begins, or would."""
         start, floor = self.bounds.start, self.bounds.floor
-        if self._root.appender is not None or near < floor or near <= start:
+        if self._root.segments_grow or near < floor or near <= start:
             return min(start, floor)
         # Where a commit is a segment, the known end of one is where the next one begins.
         if near == boundary:

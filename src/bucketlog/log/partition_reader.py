@@ -82,7 +82,7 @@ class PartitionReader:
         return self.listing.bounds
 
     def list_segments(self, *, near: int = 0) -> list[Segment]:
-        """List anew; see `PartitionListing.list_segments`."""
+        """List again; see `PartitionListing.list_segments`."""
         return self.listing.list_segments(near=near, stop=self.stop, boundary=self._known_boundary)
 
     def end(self, listed: Sequence[Segment] | None = None) -> int:
@@ -97,7 +97,7 @@ class PartitionReader:
         """
         for _ in range(RELISTINGS_MAX):
             if listed is None:
-                newest = None if self._appender is not None else self.listing.newest_segment()
+                newest = None if self.root.segments_grow else self.listing.newest_segment()
                 listed = self.list_segments() if newest is None else [newest]
             if not listed:
                 return self.bounds.start
@@ -232,7 +232,7 @@ class PartitionReader:
 
     def _want(self, segment: Segment) -> int:
         """Return how many bytes of a live segment to ask for: an object of an object store is one commit."""
-        return READ_BYTES if self._appender is not None else segment.size + 1
+        return READ_BYTES if self.root.segments_grow else segment.size + 1
 
     def _go_to(self, offset: int) -> None:
         """Stand at the beginning of the segment that will begin at an offset."""
@@ -352,7 +352,7 @@ class PartitionReader:
 
 def _fetched(root: Root, todo: list[Segment]) -> Iterator[tuple[Segment, bytes | None]]:
     """Yield segments in order; on an object store those of one commit with their content, fetched side by side."""
-    if root.appender is not None or len(todo) == 1:
+    if not root.requests_cost or len(todo) == 1:
         for segment in todo:
             yield segment, None
         return

@@ -139,7 +139,7 @@ class PartitionView:
         """Catch up if the partition was never read; on an object store, also if the head was last seen too long ago."""
         with self.lock:
             # A writer that slept might claim a name that was used and removed; catching up first avoids that.
-            slept = self.root.appender is None and self.last_seen_head.seconds() >= self.grace_seconds / 2
+            slept = not self.root.segments_grow and self.last_seen_head.seconds() >= self.grace_seconds / 2
             if slept or not self._loaded:
                 self.catch_up()
 

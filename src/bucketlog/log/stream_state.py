@@ -32,7 +32,7 @@ class Attached(Protocol):
         """Stop working; return when it has."""
         ...
 
-    def look_anew(self) -> None:
+    def invalidate(self) -> None:
         """Stop trusting what was listed before; from any thread."""
         ...
 
@@ -179,14 +179,14 @@ class StreamState:
         names = (name_of(entry.key[len(self.folder) : -1]) for entry in found if entry.key.endswith("/"))
         return sorted(name for name in names if name is not None)
 
-    def look_anew(self) -> None:
+    def invalidate(self) -> None:
         """Make writers, tails and compaction stop trusting what they listed before."""
         with self._lock:
-            self.days.look_anew()  # first, so that a commit in between is learnt afterwards and not forgotten
+            self.days.invalidate()  # first, so that a commit in between is learnt afterwards and not forgotten
             for writer in list(self._writers.values()):
                 writer.view.invalidate()
         for attached in list(self.attached):
-            attached.look_anew()
+            attached.invalidate()
 
     def close(self) -> None:
         """End all tails and finish running compactions."""

@@ -41,7 +41,7 @@ class AutoCompactor:
         self._state = state
         self.forget()
 
-    def look_anew(self) -> None:
+    def invalidate(self) -> None:
         """Do nothing: each compaction lists for itself."""
 
     def forget(self) -> None:
@@ -64,7 +64,7 @@ class AutoCompactor:
             commits, waiting_bytes = self._waiting.get(partition, (0, 0))
             commits, waiting_bytes = commits + 1, waiting_bytes + size
             # Where segments grow, many commits share a segment.
-            many = self._state.root.appender is None and commits >= _AUTO_COMMITS
+            many = not self._state.root.segments_grow and commits >= _AUTO_COMMITS
             if many or waiting_bytes >= _AUTO_BYTES:
                 commits = waiting_bytes = 0
                 self._begin(self._compact, partition)

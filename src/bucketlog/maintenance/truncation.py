@@ -100,7 +100,7 @@ def truncate(
         done = tuple(root.side_by_side(truncate_one, names))
     finally:
         if not dry_run:
-            state.look_anew()  # this handle's writers and tails know at once, without waiting for a new listing
+            state.invalidate()  # this handle's writers and tails know at once, without waiting for a new listing
     return TruncateReport(state.name, done)
 
 

@@ -207,7 +207,7 @@ def vacuum(
         done = tuple(root.side_by_side(vacuum_one, names))
     finally:
         if hasty and not dry_run:
-            state.look_anew()  # this handle is active, and its listings may be younger than the stream's grace
+            state.invalidate()  # this handle is active, and its listings may be younger than the stream's grace
     return VacuumReport(state.name, done)
 
 

@@ -165,7 +165,7 @@ def _show_blocks(reader: PartitionReader, segment: CompactedSegment, wanted: Fil
     blocks = segment.blocks
     places = segment.newest_first(wanted)
     needles = wanted.needles()
-    at_once = _BLOCKS_AT_ONCE if reader.root.appender is not None else _BLOCKS_AT_ONCE_REMOTE
+    at_once = _BLOCKS_AT_ONCE_REMOTE if reader.root.requests_cost else _BLOCKS_AT_ONCE
     for begin in range(0, len(places), at_once):
         since = None if found.since is None else microseconds(found.since)
         chosen = [
@@ -181,7 +181,7 @@ def _unpacked(
     reader: PartitionReader, segment: CompactedSegment, places: Sequence[int]
 ) -> Iterator[tuple[Block, bytes]]:
     """Read blocks, with one request for those close to each other."""
-    gap = 0 if reader.root.appender is not None else _GAP_BYTES
+    gap = _GAP_BYTES if reader.root.requests_cost else 0
     blocks = segment.blocks
     span = [places[0]]
     spans = [span]

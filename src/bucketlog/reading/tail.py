@@ -115,7 +115,7 @@ class Follower:
         if self._watch is not None:
             self._watch.close()
 
-    def look_anew(self) -> None:
+    def invalidate(self) -> None:
         """Stop trusting what was listed before; from any thread."""
         for reader in list(self._readers.values()):
             reader.listing.distrust()

@@ -152,12 +152,22 @@ class Root:
                 self._executor = RequestPool(REQUESTS_MAX)
             return self._executor
 
+    @property
+    def segments_grow(self) -> bool:
+        """Whether commits are appended to segments; otherwise each commit is a PUT of its own."""
+        return self.appender is not None
+
+    @property
+    def requests_cost(self) -> bool:
+        """Whether each call is a request to a server, so that it saves time to make several at once."""
+        return self.appender is None
+
     def side_by_side(self, call: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
         """Yield `call(item)` in the order of the items, with several calls at a time if each makes requests.
 
         In a directory they run one after the other, because threads gain nothing there.
         """
-        if self.appender is not None or len(items) <= 1:
+        if not self.requests_cost or len(items) <= 1:
             return map(call, items)
         return map_ahead(self.executor, call, items, ahead=_CALLS_AHEAD)
 
