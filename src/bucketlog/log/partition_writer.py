@@ -13,12 +13,11 @@ from bucketlog.log.commit_by_append import AppendCommitter
 from bucketlog.log.commit_by_put import PutCommitter
 from bucketlog.log.fairness import Fairness
 from bucketlog.log.group_commit import GroupCommit
-from bucketlog.log.partition_view import PartitionView
 
 if TYPE_CHECKING:
     from bucketlog.commit import Commit
     from bucketlog.log.commit_rule import Request
-    from bucketlog.storage.root import Root
+    from bucketlog.log.partition_view import PartitionView
 
 
 class Committer(Protocol):
@@ -42,22 +41,14 @@ class PartitionWriter:
 
     Attributes:
         view: What is known of the partition.
+        where: Store, stream and partition, for messages.
         append_now: Commits a single new event at once; returns None if `append` has to do it.
         close_newest: Seals the newest segment, where segments grow; the next append begins another.
     """
 
-    def __init__(
-        self,
-        root: Root,
-        folder: str,
-        partition: str,
-        *,
-        grace_seconds: float,
-        where: str,
-        days: dict[str, str] | None = None,
-    ) -> None:
-        self.where = where
-        self.view = view = PartitionView(root, folder, partition, grace_seconds=grace_seconds, where=where, days=days)
+    def __init__(self, view: PartitionView) -> None:
+        self.view, self.where = view, view.where
+        root = view.root
         self._committer: Committer = (
             AppendCommitter(view, root.appender)
             if root.appender is not None

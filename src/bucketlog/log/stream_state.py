@@ -14,6 +14,7 @@ from bucketlog.format.documents import decode_document, encode_document
 from bucketlog.format.names import encode_name, name_of
 from bucketlog.log.days import Days
 from bucketlog.log.partition_reader import PartitionReader
+from bucketlog.log.partition_view import PartitionView
 from bucketlog.log.partition_writer import PartitionWriter
 from bucketlog.log.settings import StreamSettings, parse_settings
 from bucketlog.storage.conditional_put import put_and_settle
@@ -133,17 +134,15 @@ class StreamState:
             folder = self.folder_of(partition)
             settings = self.stored_settings() or StreamSettings()
             with self._lock:
-                writer = self._writers.setdefault(
+                view = PartitionView(
+                    self.root,
+                    folder,
                     partition,
-                    PartitionWriter(
-                        self.root,
-                        folder,
-                        partition,
-                        grace_seconds=settings.grace_seconds,
-                        where=f"{self.where}, partition {partition!r}",
-                        days=self.days.known if settings.partition_by == "day" else None,
-                    ),
+                    grace_seconds=settings.grace_seconds,
+                    where=f"{self.where}, partition {partition!r}",
+                    days=self.days.known if settings.partition_by == "day" else None,
                 )
+                writer = self._writers.setdefault(partition, PartitionWriter(view))
         return writer
 
     def shared(self, make: Callable[[StreamState], A]) -> A:
