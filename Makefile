@@ -36,7 +36,7 @@ test: servers
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(if $(ARGS),$(ARGS),$(COVERAGE))
 
 quick: $(VENV)/dev.stamp
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m 'not slow and not servers' $(or $(ARGS),$(QUICK_TESTS))
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m 'not slow and not servers and not disk' $(or $(ARGS),$(QUICK_TESTS))
 
 # With nothing but the extra `testing`: what else a test needs, it must ask for, and what it reads must be in there.
 sdist: export PIP_CONSTRAINT := $(CURDIR)/constraints.txt

@@ -40,6 +40,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         # Measuring takes about as long as testing, so it is done for the quick tests of the core alone.
         if servers or item.get_closest_marker("slow") or not any(map(item.path.is_relative_to, _MEASURED)):
             item.add_marker("no_cover")
+        if "local" in parameters_of(item):
+            item.add_marker("disk")
         if servers:
             item.add_marker("servers")
             item.add_marker(pytest.mark.xdist_group(servers[0]))
@@ -49,7 +51,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def servers_of(item: pytest.Item) -> list[str]:
     """Return the servers that a test asks for: by their fixtures, or as the parameter of one that chooses."""
-    asked = [*getattr(item, "fixturenames", ())]
-    if hasattr(item, "callspec"):
-        asked += [value for value in item.callspec.params.values() if isinstance(value, str)]
+    asked = {*getattr(item, "fixturenames", ()), *parameters_of(item)}
     return [server for server in SERVERS if server in asked]
+
+
+def parameters_of(item: pytest.Item) -> list[str]:
+    """Return the parameters of a test that are texts, such as the name of a storage or a server."""
+    if not hasattr(item, "callspec"):
+        return []
+    return [value for value in item.callspec.params.values() if isinstance(value, str)]
