@@ -6,9 +6,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PINNED := $(PIP) --constraint constraints.txt --build-constraint constraints.txt
 
-# Processes that tests run in: one more than there are processors, as tests wait for disks and servers.
-# Coverage is measured in whole runs only, for its floors are for those.
-WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
+# Processes that tests run in. Coverage is measured in whole runs only, for its floors are for those.
+WORKERS ?= auto
 QUICK_TESTS := tests/unit tests/properties tests/simulation/test_histories.py
 COVERAGE := -p tests.coverage_floor --cov --cov-report=
 

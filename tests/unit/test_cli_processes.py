@@ -236,6 +236,16 @@ def test_compact_shows_its_progress_on_a_terminal_and_the_result_on_standard_out
     assert re.search(r"MB\b.*\d:\d\d:\d\d", shown, re.DOTALL)
 
 
+def test_progress_of_a_long_url_still_shows_bytes_and_time(tmp_path):
+    with bucketlog.open(tmp_path / ("long" * 30)) as store:
+        store.stream("orders").append(events(20_000))
+
+    code, _, shown = on_a_terminal(["compact", store.url], "stderr")
+
+    assert code == 0
+    assert re.search(r"compact file:///.*….*MB\b.*\d:\d\d:\d\d", shown, re.DOTALL)
+
+
 def test_read_shows_colours_on_a_terminal_and_none_where_they_are_not_wanted(store, monkeypatch):
     monkeypatch.delenv("NO_COLOR", raising=False)
     coloured = on_a_terminal(["read", store.url, "orders", "-n", "1"], "stdout")[2]

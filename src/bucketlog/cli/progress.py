@@ -11,6 +11,8 @@ from typing import Any, BinaryIO
 from bucketlog.cli.output import say
 
 _LINES_AT_ONCE = 500
+_COLUMNS_WIDTH = 72  # of the bar, the bytes and the time
+_TITLE_WIDTH_MIN = 20
 
 
 class Progress:
@@ -24,7 +26,7 @@ class Progress:
     def __enter__(self) -> Progress:
         self._bar = _bar("{task.fields[events]:,} events")
         if self._bar is not None:
-            self._task = self._bar.add_task(self._title, total=_size(self._file), events=0)
+            self._task = self._bar.add_task(_fitting(self._title, self._bar), total=_size(self._file), events=0)
             self._bar.start()
         return self
 
@@ -74,7 +76,7 @@ class ByteProgress:
     def __enter__(self) -> ByteProgress:
         self._bar = _bar()
         if self._bar is not None:
-            self._task = self._bar.add_task(self._title, total=None)
+            self._task = self._bar.add_task(_fitting(self._title, self._bar), total=None)
             self._bar.start()
         return self
 
@@ -119,6 +121,15 @@ def _bar(*columns: str) -> Any:  # noqa: ANN401  (rich is imported only for a te
         console=Console(stderr=True),
         transient=True,
     )
+
+
+def _fitting(title: str, bar: Any) -> str:  # noqa: ANN401  (as above)
+    """Shorten a title in its middle if it would push the bytes and the time out of the terminal, as a long URL does."""
+    width = max(bar.console.width - _COLUMNS_WIDTH, _TITLE_WIDTH_MIN)
+    if len(title) <= width:
+        return title
+    head = width // 2
+    return f"{title[:head]}…{title[head + 1 - width :]}"
 
 
 def _size(file: BinaryIO) -> int | None:
