@@ -16,7 +16,7 @@ COVERAGE := -p tests.coverage_floor --cov --cov-report=
 
 help:
 	@echo 'make demo    a year of flights: imported, queried, replayed (under a minute)'
-	@echo 'make quick   run the tests that need no server and are not slow (under a minute)'
+	@echo 'make quick   run the tests that need no server and are not slow (about a minute)'
 	@echo 'make test    run all tests, on real servers too'
 	@echo 'make sdist   build the source distribution and run its unit tests in a fresh environment'
 	@echo 'make servers build or install the servers that the tests run on: MinIO, Ceph RGW, moto'
